@@ -1,0 +1,1 @@
+"""The hospital: data, learners, privacy and its own authority over both."""

@@ -1,0 +1,1 @@
+"""Radiographs and labels, from files to checked, patient-wise records."""

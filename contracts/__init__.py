@@ -1,0 +1,1 @@
+"""Solidity contract, its build and its committed artefact."""

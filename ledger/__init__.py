@@ -1,0 +1,1 @@
+"""What every party shares: canonical bytes, keys, the chain adapter and the audit."""

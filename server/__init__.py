@@ -1,0 +1,1 @@
+"""The coordinator: verification, the exact sum and the round."""

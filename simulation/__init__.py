@@ -1,0 +1,1 @@
+"""Phantoms, partitions and whole federations on one machine."""
