@@ -116,13 +116,13 @@ def uint(bits: int, *, default: int | None = None) -> int:
 def digest(*, default: bytes | None = None) -> bytes:
     """Declare a field that holds 32 raw bytes."""
     if default is None:
-        return field(metadata={"kind": "digest"})
+        return field(metadata={"kind": "digest"})  # type: ignore[no-any-return]
     return field(default=default, metadata={"kind": "digest"})
 
 
 def address() -> str:
     """Declare a field that holds an EIP-55 address."""
-    return field(metadata={"kind": "address"})
+    return field(metadata={"kind": "address"})  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, kw_only=True)
