@@ -1,0 +1,50 @@
+# Everything from a fresh clone: `make demo` shows it, `make test` proves it.
+# Needs Python 3.11 or newer with venv, and make; Node comes from PyPI where npm is missing.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+RUN    ?= runs/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check attack clean
+
+help: ## Say what can be made
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.installed contracts/node_modules/.installed ## Create .venv, install pinned dependencies, compiler and chain node
+
+$(VENV)/bin/python:
+	@sh scripts/need-python "$(PYTHON)"
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "Installing the pinned Python packages (a few minutes the first time)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+contracts/node_modules/.installed: contracts/package.json contracts/package-lock.json $(VENV)/.installed
+	@sh scripts/npm-ci $(BIN)
+	@touch $@
+
+demo: setup ## Train three hospitals on phantoms, audited, then audit the run (a few minutes)
+	@rm -rf $(RUN)
+	$(BIN)/thoracle simulate --config simulation/demo.toml --out $(RUN)
+	$(BIN)/thoracle audit verify $(RUN)
+	$(BIN)/thoracle chain show $(RUN)
+
+check: setup ## Lint, format, types, import floors, artefact
+	$(BIN)/ruff check --output-format concise .
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/mypy
+	PYTHONPATH=. $(BIN)/lint-imports
+	PATH="$$PWD/$(BIN):$$PATH" $(BIN)/python -m contracts.build --check
+
+test: check ## All of the above and every test
+	PATH="$$PWD/$(BIN):$$PATH" $(BIN)/pytest
+
+attack: setup ## Run the attack catalogue and print its table
+	$(BIN)/python -m tests.attacks
+
+clean: ## Remove what was made (not the runs)
+	rm -rf $(VENV) contracts/node_modules build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,58 @@
+"""The one command: mounts each wing's own commands, and turns errors into one sentence."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.markup import escape
+
+from ledger.console import err
+from ledger.errors import ThoracleError
+
+
+def build_app() -> typer.Typer:
+    """Return the whole command line; each wing brings its own part."""
+    from client.data.commands import app as data
+    from ledger.audit_commands import app as audit
+    from ledger.chain_commands import app as chain
+    from simulation.commands import simulate
+    from simulation.data_commands import register as register_data
+    from simulation.evaluate_command import evaluate
+
+    app = typer.Typer(
+        name="thoracle",
+        help=(
+            "Federated learning on chest radiographs, every aggregate committed, checked and"
+            " auditable on a ledger.\n\nStart with: thoracle simulate --out runs/first, then"
+            " thoracle audit verify runs/first"
+        ),
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    register_data(data)
+    app.command()(simulate)
+    app.command()(evaluate)
+    app.add_typer(audit, name="audit")
+    app.add_typer(chain, name="chain")
+    app.add_typer(data, name="data")
+    return app
+
+
+def main() -> None:
+    """Run the command line; exit 1 with one sentence on any deliberate error."""
+    try:
+        build_app()()
+    except ThoracleError as error:
+        err.print(f"[bold red]{error.name}[/]: {escape(str(error))}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        err.print("Interrupted.")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
