@@ -1,0 +1,140 @@
+"""Everything a simulated federation is told, in one frozen record.
+
+Values come from the defaults here, then from a TOML file, then from the command line, the later
+over the earlier. Nothing is written before the whole record has been checked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ledger.errors import ConfigError
+
+PHANTOMS = "phantoms"
+CONFIG_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """One simulated federation.
+
+    Seconds for times, pixels for sizes, shares between 0 and 1.
+    """
+
+    data: str = PHANTOMS
+    """A folder in the NIH release's layout, or ``phantoms``."""
+    test: str = ""
+    """A folder for central scoring; empty: the data's own ``test_list.txt``, if it has one."""
+    patients: int = 360
+    """Phantom patients to draw, when ``data`` is ``phantoms``."""
+    hospitals: int = 3
+    rounds: int = 3
+    partition: str = "iid"
+    learner: str = "vit"
+    size: int = 64
+    seed: int = 0
+    epochs: int = 1
+    """Local passes over a hospital's training patients in each round."""
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    max_norm: float = 20.0
+    """L2 bound on one hospital's delta, in model units; becomes the norm bound B on the chain."""
+    coordinate_drift: float = 0.5
+    """Largest change of one parameter that quantising must cover, in model units."""
+    held_back: float = 0.15
+    """Share of a hospital's patients it keeps for scoring."""
+    share_cap: float = 0.6
+    min_accepted: float = 0.5
+    silent_share: float = 0.0
+    """Weight that may stay silent in a QuorumOnly round; 0 forbids such rounds."""
+    screen: bool = True
+    commit_window: int = 900
+    attest_window: int = 300
+    chain: str = "anvil"
+    """``anvil`` for a managed node, or the URL of an external one."""
+    cpus: int = 0
+    """Processors for Ray; 0 takes them all."""
+
+    def __post_init__(self) -> None:
+        """Check every range.
+
+        Raises:
+            ConfigError: a value is outside its range (the sentence names it).
+        """
+        _at_least("hospitals", self.hospitals, 1, 64)
+        _at_least("rounds", self.rounds, 1, 100_000)
+        _at_least("patients", self.patients, 1, 1_000_000)
+        _at_least("size", self.size, 16, 1024)
+        _at_least("seed", self.seed, 0, 2**31 - 1)
+        _at_least("epochs", self.epochs, 1, 1000)
+        _at_least("batch_size", self.batch_size, 1, 4096)
+        _at_least("commit_window", self.commit_window, 5, 7 * 86_400)
+        _at_least("attest_window", self.attest_window, 5, 7 * 86_400)
+        _at_least("cpus", self.cpus, 0, 1024)
+        for name in ("learning_rate", "max_norm", "coordinate_drift"):
+            if not 0 < getattr(self, name) < 1e6:
+                raise ConfigError(f"{name} must be a positive number")
+        for name in ("held_back", "share_cap", "min_accepted", "silent_share", "weight_decay"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must be between 0 and 1")
+        if self.held_back > 0.5:
+            raise ConfigError("held_back must be at most 0.5: most patients are to train on")
+        if not self.share_cap:
+            raise ConfigError("share_cap must be above 0")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as plain values."""
+        return dataclasses.asdict(self)
+
+
+def _at_least(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"{name} must be between {low} and {high}, not {value}")
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the settings of a TOML file, checked for names and types.
+
+    Raises:
+        ConfigError: the file cannot be read, is not TOML, or holds an unknown name.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(CONFIG_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from None
+    if len(text) > CONFIG_BYTES:
+        raise ConfigError(f"the configuration {path} is over {CONFIG_BYTES} bytes")
+    try:
+        values = tomllib.loads(text.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the configuration {path} is not TOML: {error}") from None
+    return values
+
+
+def settings_from(values: dict[str, Any]) -> Settings:
+    """Return settings from plain values over the defaults.
+
+    Raises:
+        ConfigError: an unknown name, a value of the wrong type, or one outside its range.
+    """
+    known = {item.name: item for item in dataclasses.fields(Settings)}
+    checked: dict[str, Any] = {}
+    for name, value in values.items():
+        key = name.replace("-", "_")
+        if key not in known:
+            raise ConfigError(f"unknown setting {name!r}; known are {', '.join(sorted(known))}")
+        default = known[key].default
+        if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)  # noqa: PLW2901 - TOML writes 1 for 1.0
+        if type(value) is not type(default):
+            raise ConfigError(
+                f"{name} must be of type {type(default).__name__}, not {type(value).__name__}"
+            )
+        checked[key] = value
+    return Settings(**checked)
