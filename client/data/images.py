@@ -1,0 +1,106 @@
+"""Read one greyscale radiograph, with every bound checked before a pixel is decoded.
+
+Stated policy, the same for every source of image files (DICOM has its own reader):
+
+    PNG and JPEG only, told by content, never by file name; anything else is unreadable
+    file over ``MAX_FILE_BYTES``, or declared size over ``MAX_PIXELS``  -> refused undecoded
+    zero pixels, truncated, damaged                                   -> unreadable
+    16-bit grey      stretched from its own minimum and maximum to 0..255
+    RGB, palette     luminance by ITU-R 601 (what Pillow's "L" is)
+    RGBA, LA         laid over black, then as above (NIH has some, all fully opaque)
+    all pixels equal "blank": readable, but named as a problem by ``data check``
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ledger.errors import DataError
+
+MAX_FILE_BYTES = 256 * 2**20
+MAX_PIXELS = 64 * 2**20
+FORMATS = ("PNG", "JPEG")
+
+Grey = NDArray[np.uint8]
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the file's bytes, refusing one over ``MAX_FILE_BYTES`` before reading it.
+
+    Raises:
+        DataError: the file is missing, cannot be read, is empty or is too large.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise DataError(f"{path.name} has {size:,} bytes, over the bound {MAX_FILE_BYTES:,}")
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path.name} cannot be read ({error.strerror})") from None
+    if not data:
+        raise DataError(f"{path.name} is empty")
+    return data
+
+
+def decode_grey(data: bytes, name: str) -> Grey:
+    """Decode PNG or JPEG bytes to (H, W) uint8 under the module's policy.
+
+    Args:
+        data: the whole file.
+        name: what an error calls it.
+
+    Raises:
+        DataError: not an image of these formats, damaged, or declared over ``MAX_PIXELS``.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of a bomb at its own bound; here the declared size decides.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError:
+        raise DataError(f"{name} declares more than {MAX_PIXELS:,} pixels") from None
+    except (OSError, ValueError, SyntaxError):
+        raise DataError(f"{name} is not a readable PNG or JPEG") from None
+    with image:
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise DataError(
+                f"{name} declares {width:,} x {height:,} pixels, over the bound {MAX_PIXELS:,}"
+            )
+        try:
+            return _to_grey(image)
+        except (OSError, ValueError, SyntaxError, EOFError):
+            raise DataError(f"{name} is truncated or damaged") from None
+
+
+def read_grey(path: Path) -> Grey:
+    """Read one image file as (H, W) uint8; see ``read_bytes`` and ``decode_grey``."""
+    return decode_grey(read_bytes(path), path.name)
+
+
+def stretch(values: NDArray[np.generic]) -> Grey:
+    """Map an array linearly from its own minimum and maximum to 0..255 (constant -> 0)."""
+    wide = values.astype(np.float32)
+    low, high = float(wide.min()), float(wide.max())
+    if high <= low:
+        return np.zeros(wide.shape, dtype=np.uint8)
+    return np.rint((wide - low) * (255.0 / (high - low))).astype(np.uint8)
+
+
+def _to_grey(image: Image.Image) -> Grey:
+    if image.mode.startswith("I") or image.mode == "F":  # 16-bit greyscale arrives as I or I;16
+        return stretch(np.asarray(image))
+    if image.mode != "L":
+        if "A" in image.mode or "transparency" in image.info:
+            rgba = image.convert("RGBA")
+            black = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
+            image = Image.alpha_composite(black, rgba)
+        image = image.convert("L")
+    grey: Grey = np.array(image, dtype=np.uint8)
+    return grey
