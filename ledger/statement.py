@@ -109,7 +109,7 @@ class _Statement:
 def uint(bits: int, *, default: int | None = None) -> int:
     """Declare a field that holds an unsigned integer of ``bits`` bits."""
     if default is None:
-        return field(metadata={"uint": bits})
+        return field(metadata={"uint": bits})  # type: ignore[no-any-return]
     return field(default=default, metadata={"uint": bits})
 
 

@@ -1,0 +1,126 @@
+"""Durable files: atomic writes, bounded reads and a store named by content.
+
+A write goes to a temporary file in the same folder, is flushed to the disk and then renamed over
+the target, so that after a crash a reader sees the old file or the new one, never half of it.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from ledger.canonical import sha256
+from ledger.errors import EvidenceMismatch, EvidenceMissing, OutputError, OversizeUpdate
+
+MAX_OBJECT = 1 << 32
+"""Largest stored object in bytes."""
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries to the disk, so that a rename in it survives a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def atomic_write(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Replace ``path`` by ``data`` in one durable step, with exactly the permissions ``mode``.
+
+    Raises:
+        OutputError: the file cannot be written; the old one, if any, is untouched.
+    """
+    temporary = ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # mkstemp makes the file 0600: a secret is never readable by others, not even meanwhile.
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fchmod(stream.fileno(), mode)
+            os.fsync(stream.fileno())
+        Path(temporary).replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def read_bounded(path: Path, limit: int) -> bytes:
+    """Return a file's bytes, refusing before reading more than ``limit`` of them.
+
+    Raises:
+        EvidenceMissing: there is no readable file.
+        OversizeUpdate: it is longer than ``limit`` bytes.
+    """
+    try:
+        with path.open("rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            data = stream.read(limit + 1) if size <= limit else b""
+    except OSError as error:
+        raise EvidenceMissing(f"cannot read {path}: {error.strerror or error}") from None
+    if size > limit or len(data) > limit:  # it may have grown since fstat
+        raise OversizeUpdate(f"{path} is over its bound of {limit} bytes")
+    return data
+
+
+class ObjectStore:
+    """A folder of objects, each named by the SHA-256 of its bytes.
+
+    A write is idempotent and a read verifies, so neither a crash nor an edit can pass unseen.
+    """
+
+    def __init__(self, folder: Path, suffix: str = "", *, limit: int = MAX_OBJECT) -> None:
+        self.folder = Path(folder)
+        self.suffix = suffix
+        self.limit = limit
+
+    def path(self, digest: bytes) -> Path:
+        """Return where the object of this digest lies, whether or not it is there."""
+        return self.folder / f"{digest.hex()}{self.suffix}"
+
+    def put(self, data: bytes) -> bytes:
+        """Store ``data`` durably and return its digest (32 bytes).
+
+        Raises:
+            OutputError: it cannot be written.
+            OversizeUpdate: it is over the store's limit.
+        """
+        if len(data) > self.limit:
+            raise OversizeUpdate(f"{len(data)} bytes are over the store's bound of {self.limit}")
+        digest = sha256(data)
+        # Written even where the name exists: a damaged copy is healed instead of trusted.
+        atomic_write(self.path(digest), data)
+        return digest
+
+    def get(self, digest: bytes) -> bytes:
+        """Return the object of this digest.
+
+        Raises:
+            EvidenceMissing: it is not there.
+            EvidenceMismatch: its bytes are not those of its name.
+        """
+        path = self.path(digest)
+        try:
+            data = read_bounded(path, self.limit)
+        except OversizeUpdate as error:
+            raise EvidenceMismatch(str(error)) from None
+        found = sha256(data)
+        if found != digest:
+            raise EvidenceMismatch(f"{path.name} holds bytes whose digest is {found.hex()}")
+        return data
+
+    def __contains__(self, digest: bytes) -> bool:
+        return self.path(digest).is_file()
+
+    def digests(self) -> Iterator[bytes]:
+        """Yield the digests that have a file here, ascending (bytes are not verified)."""
+        for path in sorted(self.folder.glob("*" + self.suffix)):
+            name = path.name.removesuffix(self.suffix)
+            if len(name) == 64 and all(c in "0123456789abcdef" for c in name):
+                yield bytes.fromhex(name)
