@@ -93,7 +93,7 @@ interface IAggregationLedger {
         uint40 normBound, uint40 commitDeadline, uint32 attestWindow, uint24 weightCap, uint8 rosterCount,
         uint32 rosterWeight
     );
-    event CommitsClosed(uint32 indexed round, uint40 at);
+    event CommitsClosed(uint32 indexed round, uint40 closedAt);
     event Committed(
         uint32 indexed round, address indexed hospital, uint8 seat, bytes32 sealDigest, bytes32 openingDigest,
         uint24 weight, Mechanism mechanism
@@ -132,6 +132,7 @@ interface IAggregationLedger {
     error WrongBeacon(bytes32 expected, bytes32 given);
     error NotAccepted(address sender, uint32 round);
     error NotRefused(address sender, uint32 round);
+    error AttestWindowClosed(uint32 round, uint40 closedAt, uint40 time);
     error AttestationsMissing(uint64 accepted, uint64 attested);
     error RoundClosed(uint32 round);
     error RoundFinalisable(uint32 round);

@@ -1,0 +1,490 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
+import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
+
+import {Bitmap} from "./Bitmap.sol";
+import {IAggregationLedger} from "./IAggregationLedger.sol";
+import {Membership} from "./Membership.sol";
+import {SumCheck} from "./SumCheck.sol";
+
+/// @title The ledger of a federation: one audited round at a time.
+/// @notice See {IAggregationLedger} for what each function requires and emits. The contract calls no
+/// other contract, holds no money and has no owner: only the coordinator's role can be voted away.
+contract AggregationLedger is Membership {
+    using Bitmap for uint64;
+    using SafeCast for uint256;
+
+    /// @notice Longest commit or attest window: a silent coordinator holds up a round no longer than two.
+    uint32 public constant MAX_WINDOW = 90 days;
+
+    /// @dev One slot. It is never cleared, so that no later round pays for a zero slot again.
+    struct Core {
+        uint32 number;
+        Phase phase;
+        uint40 commitDeadline;
+        uint40 attestDeadline; // while committing: the length of the attest window
+        uint8 rosterCount;
+        uint32 rosterWeight;
+        uint32 acceptedWeight;
+        uint64 committed;
+    }
+
+    /// @dev One slot, beside the committed bitmap so that an attestation rewrites only this one.
+    struct Tally {
+        uint24 weightCap;
+        uint40 normBound;
+        uint64 accepted;
+        uint64 attested;
+        uint64 against;
+    }
+
+    bytes32 private immutable FEDERATION_ID;
+    bytes32 private immutable INITIAL_MODEL;
+    Unit private immutable PRIVACY_UNIT;
+    uint256 private immutable MIN_OF_COMMITS;
+    uint256 private immutable MIN_OF_MEMBERS;
+    uint256 private immutable MAX_SILENT_SHARE;
+    uint256 private immutable SHARE_CAP;
+    uint256 private immutable RULED_VOTE_SHARE;
+    uint32 private immutable MIN_COMMIT_WINDOW;
+
+    Core private _core;
+    Tally private _tally;
+    bytes32 private _openHead;
+    bytes32 private _beacon;
+    bytes32 private _proposedModel;
+    bytes32 private _model;
+
+    /// @notice Founds a federation. Each founder is enrolled, and becomes active by {register}.
+    ///
+    /// Requirements:
+    ///
+    /// - `federationId`, `initialModel` and `coordinator_` are not zero; there is at least one founder.
+    /// - founders are distinct and at most 64.
+    /// - shares are at most 10000 basis points; `maxSilentShare` is below that, so that not even a
+    ///   `QuorumOnly` round passes unattested. With a `voteShare` of 10000 no ballot ever passes.
+    ///
+    /// Emits {HeadAdvanced} and {Deployed}; record `(chainId, this, rules, coordinator, founders)`.
+    constructor(Rules memory rules_, address coordinator_, address[] memory founders)
+        Membership(rules_.voteShare)
+    {
+        if (rules_.federationId == bytes32(0)) revert InvalidArgument("federationId");
+        if (rules_.initialModel == bytes32(0)) revert InvalidArgument("initialModel");
+        if (coordinator_ == address(0)) revert InvalidArgument("coordinator");
+        if (founders.length == 0) revert InvalidArgument("founders");
+        if (
+            Math.max(
+                Math.max(rules_.minAcceptedOfCommits, rules_.minAcceptedOfMembers),
+                Math.max(rules_.shareCap, rules_.voteShare)
+            ) > BASIS || rules_.maxSilentShare >= BASIS || rules_.minCommitWindow > MAX_WINDOW
+        ) revert InvalidArgument("rules");
+        FEDERATION_ID = rules_.federationId;
+        INITIAL_MODEL = rules_.initialModel;
+        PRIVACY_UNIT = rules_.privacyUnit;
+        MIN_OF_COMMITS = rules_.minAcceptedOfCommits;
+        MIN_OF_MEMBERS = rules_.minAcceptedOfMembers;
+        MAX_SILENT_SHARE = rules_.maxSilentShare;
+        SHARE_CAP = rules_.shareCap;
+        RULED_VOTE_SHARE = rules_.voteShare;
+        MIN_COMMIT_WINDOW = rules_.minCommitWindow;
+        _model = rules_.initialModel;
+        _clerk.coordinator = coordinator_;
+        for (uint256 i = 0; i < founders.length; ++i) {
+            _enrol(founders[i]);
+        }
+        _begin(keccak256(abi.encode(block.chainid, address(this), rules_, coordinator_, founders)));
+        emit Deployed(rules_, coordinator_, founders);
+    }
+
+    /// @inheritdoc IAggregationLedger
+    function openRound(
+        bytes32 expectedHead,
+        bytes32 baseModel,
+        bytes32 configDigest,
+        bytes32 keyDigest,
+        uint40 normBound,
+        uint32 commitWindow,
+        uint32 attestWindow
+    ) external {
+        if (msg.sender != _clerk.coordinator) revert NotCoordinator(msg.sender);
+        Core memory core = _core;
+        if (core.phase != Phase.Idle) revert RoundLive(core.number);
+        if (expectedHead != head()) revert HeadMismatch(head(), expectedHead);
+        if (baseModel != _model) revert ParentMismatch(_model, baseModel);
+        if (normBound == 0) revert InvalidArgument("normBound");
+        if (commitWindow == 0 || commitWindow < MIN_COMMIT_WINDOW || commitWindow > MAX_WINDOW) {
+            revert InvalidArgument("commitWindow");
+        }
+        if (attestWindow == 0 || attestWindow > MAX_WINDOW) revert InvalidArgument("attestWindow");
+
+        uint24 weightCap;
+        (core.rosterCount, core.rosterWeight, weightCap) = _muster();
+        uint40 time = _time();
+        ++core.number;
+        core.phase = Phase.Committing;
+        core.commitDeadline = time + commitWindow;
+        core.attestDeadline = attestWindow;
+        core.acceptedWeight = 0;
+        core.committed = 0;
+        _core = core;
+        _tally = Tally({weightCap: weightCap, normBound: normBound, accepted: 0, attested: 0, against: 0});
+        _clerk.openedAt = time;
+        bytes32 openHead = _advance(
+            Kind.Opened,
+            keccak256(
+                abi.encode(
+                    core.number, baseModel, configDigest, keyDigest, normBound, core.commitDeadline, attestWindow,
+                    weightCap, core.rosterCount, core.rosterWeight
+                )
+            )
+        );
+        _openHead = openHead;
+        emit RoundOpened(
+            core.number, openHead, baseModel, configDigest, keyDigest, normBound, core.commitDeadline, attestWindow,
+            weightCap, core.rosterCount, core.rosterWeight
+        );
+    }
+
+    /// @inheritdoc IAggregationLedger
+    function closeCommits(uint32 round) external {
+        if (msg.sender != _clerk.coordinator) revert NotCoordinator(msg.sender);
+        Core memory core = _inPhase(round, Phase.Committing);
+        uint40 time = _time();
+        if (time >= core.commitDeadline) revert CommitWindowClosed(round, core.commitDeadline, time);
+        uint40 earliest = _clerk.openedAt + MIN_COMMIT_WINDOW;
+        if (time < earliest) revert CommitWindowOpen(round, earliest, time);
+        _core.commitDeadline = time;
+        emit CommitsClosed(round, time);
+    }
+
+    /// @inheritdoc IAggregationLedger
+    function commit(bytes32 openHead, bytes32 sealDigest, bytes32 openingDigest, Mechanism calldata mechanism)
+        external
+    {
+        uint256 index = _seatOf(msg.sender);
+        Seat memory seat = _seats[index];
+        Core memory core = _core;
+        if (core.number >= seat.activeUntil) revert MemberRevoked(msg.sender, seat.activeUntil);
+        if (core.number < seat.activeFrom) revert NotMember(msg.sender);
+        if (core.phase == Phase.Idle) revert RoundClosed(core.number);
+        if (core.phase != Phase.Committing) revert WrongPhase(core.phase);
+        if (_time() >= core.commitDeadline) revert CommitWindowClosed(core.number, core.commitDeadline, _time());
+        if (openHead != _openHead) revert HeadMismatch(_openHead, openHead);
+        if (core.committed.has(index)) revert AlreadyCommitted(msg.sender, core.number);
+        _charge(index, seat, mechanism);
+        _core.committed = core.committed | Bitmap.only(index);
+        _commits[index] = keccak256(
+            abi.encode(COMMIT_TAG, FEDERATION_ID, core.number, msg.sender, sealDigest, openingDigest, mechanism)
+        );
+        emit Committed(
+            core.number,
+            msg.sender,
+            uint8(index),
+            sealDigest,
+            openingDigest,
+            uint24(Math.min(seat.weight, _tally.weightCap)),
+            mechanism
+        );
+    }
+
+    /// @inheritdoc IAggregationLedger
+    function propose(
+        uint32 round,
+        bytes32 sumDigest,
+        bytes32 modelDigest,
+        uint64 accepted,
+        uint64 refused,
+        bytes calldata reasons,
+        bytes calldata probes
+    ) external {
+        if (msg.sender != _clerk.coordinator) revert NotCoordinator(msg.sender);
+        Core memory core = _inPhase(round, Phase.Committing);
+        if (_time() < core.commitDeadline && core.committed.count() < core.rosterCount) {
+            revert CommitWindowOpen(round, core.commitDeadline, _time());
+        }
+        _checkSplit(core.committed, accepted, refused, reasons);
+        Tally memory tally = _tally;
+        SumCheck.Count memory counted = _count(core.committed, accepted, tally.weightCap);
+        _checkTurnout(core, counted);
+        bytes memory totals = SumCheck.totals(probes, counted, tally.normBound);
+        bytes32 beacon = SumCheck.beaconOf(
+            FEDERATION_ID, round, sumDigest, modelDigest, accepted, counted.acceptedDigest
+        );
+        uint40 commitDeadline = core.commitDeadline;
+        core.phase = Phase.Attesting;
+        core.attestDeadline += _time();
+        core.acceptedWeight = counted.acceptedWeight.toUint32();
+        _core = core;
+        _tally.accepted = accepted;
+        _beacon = beacon;
+        _proposedModel = modelDigest;
+        _advance(
+            Kind.Proposed,
+            keccak256(
+                abi.encode(
+                    round, sumDigest, modelDigest, beacon, accepted, refused, core.acceptedWeight, commitDeadline,
+                    core.attestDeadline, keccak256(reasons), keccak256(probes), keccak256(totals),
+                    counted.committedDigest
+                )
+            )
+        );
+        emit Proposed(
+            round, sumDigest, modelDigest, beacon, accepted, refused, core.acceptedWeight, core.attestDeadline,
+            reasons, probes, totals
+        );
+    }
+
+    /// @inheritdoc IAggregationLedger
+    function attest(uint32 round, bytes32 beacon) external {
+        (uint256 index, Tally memory tally) = _answering(round);
+        if (!tally.accepted.has(index)) revert NotAccepted(msg.sender, round);
+        if ((tally.attested | tally.against).has(index)) revert AlreadyAnswered(msg.sender, round);
+        if (beacon != _beacon) revert WrongBeacon(_beacon, beacon);
+        _tally.attested = tally.attested | Bitmap.only(index);
+        emit Attested(round, msg.sender, beacon);
+    }
+
+    /// @inheritdoc IAggregationLedger
+    function dissent(uint32 round, uint8 code) external {
+        (uint256 index, Tally memory tally) = _answering(round);
+        if (!tally.accepted.has(index)) revert NotAccepted(msg.sender, round);
+        _oppose(round, index, tally, code);
+        emit Dissented(round, msg.sender, code);
+    }
+
+    /// @inheritdoc IAggregationLedger
+    function contest(uint32 round, uint8 code) external {
+        (uint256 index, Tally memory tally) = _answering(round);
+        if (!(_core.committed & ~tally.accepted).has(index)) revert NotRefused(msg.sender, round);
+        _oppose(round, index, tally, code);
+        emit Contested(round, msg.sender, code);
+    }
+
+    /// @inheritdoc IAggregationLedger
+    function finalise(uint32 round) external {
+        Core memory core = _inPhase(round, Phase.Attesting);
+        Tally memory tally = _tally;
+        (Outcome outcome, uint32 unattested) = _verdict(core, tally);
+        if (outcome == Outcome.None) revert AttestationsMissing(tally.accepted, tally.attested);
+        bytes32 finalModel = _proposedModel;
+        _core.phase = Phase.Idle;
+        _model = finalModel;
+        _advance(
+            Kind.Finalised,
+            keccak256(abi.encode(round, outcome, finalModel, tally.attested, tally.against, unattested))
+        );
+        emit Finalised(round, outcome, finalModel, tally.attested, tally.against, unattested);
+    }
+
+    /// @inheritdoc IAggregationLedger
+    function abort(uint32 round) external {
+        Core memory core = _core;
+        if (core.number != round || core.phase == Phase.Idle) revert RoundClosed(round);
+        Tally memory tally = _tally;
+        if (core.phase == Phase.Committing) {
+            uint40 deadline = core.commitDeadline + core.attestDeadline;
+            if (msg.sender != _clerk.coordinator && _time() < deadline) revert DeadlineNotPassed(deadline, _time());
+        } else {
+            (Outcome outcome,) = _verdict(core, tally);
+            if (outcome != Outcome.None) revert RoundFinalisable(round);
+            bool dissented = tally.against & tally.accepted != 0;
+            if (!dissented && _time() < core.attestDeadline) revert DeadlineNotPassed(core.attestDeadline, _time());
+        }
+        bytes32 commitsDigest = _count(core.committed, 0, tally.weightCap).committedDigest;
+        _core.phase = Phase.Idle;
+        _advance(
+            Kind.Aborted,
+            keccak256(
+                abi.encode(
+                    round, core.phase, core.commitDeadline, core.committed, tally.attested, tally.against, commitsDigest
+                )
+            )
+        );
+        emit RoundAborted(round, core.phase, core.committed, tally.attested, tally.against, commitsDigest);
+    }
+
+    /// @inheritdoc IAggregationLedger
+    function rules() external view returns (Rules memory) {
+        return Rules({
+            federationId: FEDERATION_ID,
+            initialModel: INITIAL_MODEL,
+            privacyUnit: PRIVACY_UNIT,
+            minAcceptedOfCommits: uint16(MIN_OF_COMMITS),
+            minAcceptedOfMembers: uint16(MIN_OF_MEMBERS),
+            maxSilentShare: uint16(MAX_SILENT_SHARE),
+            shareCap: uint16(SHARE_CAP),
+            voteShare: uint16(RULED_VOTE_SHARE),
+            minCommitWindow: MIN_COMMIT_WINDOW
+        });
+    }
+
+    /// @inheritdoc IAggregationLedger
+    function model() external view returns (bytes32) {
+        return _model;
+    }
+
+    /// @inheritdoc IAggregationLedger
+    function lastRound() external view returns (Round memory) {
+        Core memory core = _core;
+        Tally memory tally = _tally;
+        return Round({
+            number: core.number,
+            phase: core.phase,
+            commitDeadline: core.commitDeadline,
+            attestDeadline: core.attestDeadline,
+            weightCap: tally.weightCap,
+            normBound: tally.normBound,
+            rosterCount: core.rosterCount,
+            rosterWeight: core.rosterWeight,
+            acceptedWeight: core.acceptedWeight,
+            committed: core.committed,
+            accepted: tally.accepted,
+            attested: tally.attested,
+            against: tally.against,
+            openHead: _openHead,
+            beacon: _beacon,
+            proposedModel: _proposedModel
+        });
+    }
+
+    /// @dev The active members at opening. The weight cap is a share of their *registered* weight, taken
+    /// once; among capped weights, or among those accepted later, one hospital's share may be larger.
+    function _muster() private view returns (uint8 rosterCount, uint32 rosterWeight, uint24 weightCap) {
+        uint64 active = _roll.electorate & _roll.registered;
+        uint256[] memory weights = new uint256[](active.count());
+        if (weights.length == 0) revert InvalidArgument("roster");
+        uint256 registered = 0;
+        uint256 found = 0;
+        for (uint256 index = 0; found < weights.length; ++index) {
+            if (!active.has(index)) continue;
+            weights[found] = _seats[index].weight;
+            registered += weights[found++];
+        }
+        uint256 cap = Math.min(Math.max(registered * SHARE_CAP / BASIS, 1), MAX_WEIGHT);
+        uint256 effective = 0;
+        for (uint256 i = 0; i < weights.length; ++i) {
+            effective += Math.min(weights[i], cap);
+        }
+        return (uint8(weights.length), effective.toUint32(), uint24(cap));
+    }
+
+    /// @dev Writes the cumulative epsilon of a commit, or refuses it.
+    function _charge(uint256 index, Seat memory seat, Mechanism calldata mechanism) private {
+        uint40 epsilon = mechanism.epsilon;
+        if (!_charged()) {
+            bool used = epsilon | mechanism.noiseMultiplier | mechanism.sampleRate | mechanism.steps
+                | mechanism.delta | uint256(mechanism.list) != 0;
+            if (used) revert InvalidArgument("mechanism");
+            return;
+        }
+        if (epsilon <= seat.spent) revert BudgetNotCharged(seat.spent, epsilon);
+        if (epsilon > seat.cap) revert BudgetExceeded(seat.cap, epsilon);
+        _seats[index].spent = epsilon;
+    }
+
+    /// @dev Accepted and refused cover every commit exactly once, and every refusal has a reason.
+    function _checkSplit(uint64 committed, uint64 accepted, uint64 refused, bytes calldata reasons) private pure {
+        if (accepted | refused != committed || accepted & refused != 0) {
+            revert CommitUnaccounted(committed, accepted, refused);
+        }
+        if (reasons.length != refused.count()) revert InvalidArgument("reasons");
+        for (uint256 i = 0; i < reasons.length; ++i) {
+            if (reasons[i] == 0) revert InvalidArgument("reasons");
+        }
+    }
+
+    /// @dev Reads every committed hospital's effective weight and commit hash once, by ascending seat.
+    function _count(uint64 committed, uint64 accepted, uint24 weightCap)
+        private
+        view
+        returns (SumCheck.Count memory counted)
+    {
+        bytes32[] memory hashes = new bytes32[](committed.count());
+        bytes32[] memory acceptedHashes = new bytes32[](accepted.count());
+        counted.seats = new uint256[](acceptedHashes.length);
+        counted.weights = new uint256[](acceptedHashes.length);
+        uint256 found = 0;
+        uint256 taken = 0;
+        for (uint256 index = 0; found < hashes.length; ++index) {
+            if (!committed.has(index)) continue;
+            uint256 weight = Math.min(_seats[index].weight, weightCap);
+            hashes[found] = _commits[index];
+            counted.committedWeight += weight;
+            if (accepted.has(index)) {
+                acceptedHashes[taken] = hashes[found];
+                counted.seats[taken] = index;
+                counted.weights[taken++] = weight;
+                counted.acceptedWeight += weight;
+            }
+            ++found;
+        }
+        counted.committedDigest = keccak256(abi.encodePacked(hashes));
+        counted.acceptedDigest = keccak256(abi.encodePacked(acceptedHashes));
+    }
+
+    /// @dev Enough hospitals were accepted: at least one, and the ruled shares in number and in weight.
+    function _checkTurnout(Core memory core, SumCheck.Count memory counted) private view {
+        uint256 accepted = counted.seats.length;
+        uint256 weight = counted.acceptedWeight;
+        _checkShare(accepted, core.committed.count(), MIN_OF_COMMITS);
+        _checkShare(accepted, core.rosterCount, MIN_OF_MEMBERS);
+        _checkShare(weight, counted.committedWeight, MIN_OF_COMMITS);
+        _checkShare(weight, core.rosterWeight, MIN_OF_MEMBERS);
+    }
+
+    function _checkShare(uint256 part, uint256 whole, uint256 share) private pure {
+        uint256 needed = Math.max(Math.ceilDiv(whole * share, BASIS), 1);
+        if (part < needed) revert TooFewAccepted(part, needed);
+    }
+
+    /// @dev The sender's seat and the tally, while answers are taken.
+    function _answering(uint32 round) private view returns (uint256 index, Tally memory tally) {
+        index = _seatOf(msg.sender);
+        Core memory core = _inPhase(round, Phase.Attesting);
+        if (_time() >= core.attestDeadline) revert AttestWindowClosed(round, core.attestDeadline, _time());
+        tally = _tally;
+    }
+
+    /// @dev Notes a dissent or a contest.
+    function _oppose(uint32 round, uint256 index, Tally memory tally, uint8 code) private {
+        if ((tally.attested | tally.against).has(index)) revert AlreadyAnswered(msg.sender, round);
+        if (code == 0) revert InvalidArgument("code");
+        _tally.against = tally.against | Bitmap.only(index);
+    }
+
+    /// @dev How the round would end now: `None` while it cannot be finalised.
+    function _verdict(Core memory core, Tally memory tally) private view returns (Outcome, uint32 unattested) {
+        if (tally.attested == tally.accepted) return (Outcome.SumVerified, 0);
+        bool dissented = tally.against & tally.accepted != 0;
+        if (MAX_SILENT_SHARE == 0 || dissented || _time() < core.attestDeadline) return (Outcome.None, 0);
+        uint64 silent = tally.accepted & ~tally.attested;
+        uint256 weight = _count(silent, 0, tally.weightCap).committedWeight;
+        if (weight * BASIS > MAX_SILENT_SHARE * core.acceptedWeight) return (Outcome.None, 0);
+        return (Outcome.QuorumOnly, weight.toUint32());
+    }
+
+    /// @dev The round, if it is the live one and in this phase.
+    function _inPhase(uint32 round, Phase phase) private view returns (Core memory core) {
+        core = _core;
+        if (core.number != round || core.phase == Phase.Idle) revert RoundClosed(round);
+        if (core.phase != phase) revert WrongPhase(core.phase);
+    }
+
+    function _time() private view returns (uint40) {
+        return block.timestamp.toUint40();
+    }
+
+    function _lastNumber() internal view override returns (uint32) {
+        return _core.number;
+    }
+
+    function _live() internal view override returns (bool) {
+        return _core.phase != Phase.Idle;
+    }
+
+    function _charged() internal view override returns (bool) {
+        return PRIVACY_UNIT != Unit.None;
+    }
+}

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
+
+import {Bitmap} from "./Bitmap.sol";
+import {HeadChain} from "./HeadChain.sol";
+import {IAggregationLedger} from "./IAggregationLedger.sol";
+
+/// @title Who takes part, with which weight and which privacy budget.
+/// @notice An address is enrolled once ever (a second enrolment would reset a budget) and takes a seat,
+/// its bit in every bitmap. It becomes active by registering its own cap and weight, in its own
+/// transaction. Enrolment, removal and change of coordinator are ballots of the electorate.
+abstract contract Membership is HeadChain {
+    using Bitmap for uint64;
+
+    uint256 internal constant MAX_SEATS = 64;
+    uint32 internal constant MAX_WEIGHT = type(uint24).max;
+    uint256 internal constant BASIS = 10_000;
+    uint32 private constant NEVER = type(uint32).max;
+    /// @dev Stands in a commit slot before the first commit: a slot that is never zero is cheap to rewrite.
+    bytes32 internal constant COMMIT_TAG = keccak256("thoracle/commit/v1");
+
+    /// @dev One slot a seat.
+    struct Seat {
+        uint24 weight;
+        uint40 cap;
+        uint40 spent;
+        uint32 activeFrom;
+        uint32 activeUntil;
+        bool registered;
+    }
+
+    /// @dev Members by their bits. Only enactments change `electorate`, and each one starts a new epoch,
+    /// so every vote of an epoch was cast by a member who is still one.
+    struct Roll {
+        uint64 electorate; // enrolled and not removed
+        uint64 registered; // ever
+        uint32 epoch;
+    }
+
+    uint256 private immutable VOTE_SHARE;
+
+    Roll internal _roll;
+    mapping(address hospital => uint256 seatPlusOne) private _seatPlusOne;
+    mapping(uint256 seat => address) internal _hospitals;
+    mapping(uint256 seat => Seat) internal _seats;
+    mapping(uint256 seat => bytes32) internal _commits;
+    mapping(bytes32 ballot => uint64 votes) private _votes;
+
+    constructor(uint16 voteShare) {
+        VOTE_SHARE = voteShare;
+    }
+
+    /// @inheritdoc IAggregationLedger
+    function register(uint40 cap, uint40 openingEpsilon, uint32 weight) external {
+        uint256 index = _seatOf(msg.sender);
+        Seat memory seat = _seats[index];
+        if (seat.activeUntil != NEVER) revert MemberRevoked(msg.sender, seat.activeUntil);
+        if (seat.registered) revert AlreadyRegistered(msg.sender);
+        if (openingEpsilon > cap) revert BudgetExceeded(cap, openingEpsilon);
+        if (openingEpsilon != 0 && !_charged()) revert InvalidArgument("openingEpsilon");
+        seat.weight = _checkedWeight(weight);
+        seat.cap = cap;
+        seat.spent = openingEpsilon;
+        seat.activeFrom = _lastNumber() + 1;
+        seat.registered = true;
+        _seats[index] = seat;
+        _commits[index] = COMMIT_TAG;
+        _roll.registered |= Bitmap.only(index);
+        bytes32 record =
+            keccak256(abi.encode(msg.sender, index, cap, openingEpsilon, seat.weight, seat.activeFrom));
+        _advance(Kind.Registered, record);
+        emit Registered(msg.sender, uint8(index), cap, openingEpsilon, seat.weight, seat.activeFrom);
+    }
+
+    /// @inheritdoc IAggregationLedger
+    function lowerCap(uint40 cap) external {
+        uint256 index = _standing(msg.sender);
+        uint40 current = _seats[index].cap;
+        if (cap >= current) revert CapMayOnlyFall(current, cap);
+        _seats[index].cap = cap;
+        _advance(Kind.CapLowered, keccak256(abi.encode(msg.sender, cap)));
+        emit CapLowered(msg.sender, cap);
+    }
+
+    /// @inheritdoc IAggregationLedger
+    function setWeight(uint32 weight) external {
+        uint256 index = _standing(msg.sender);
+        if (_live()) revert RoundLive(_lastNumber());
+        uint24 checkedWeight = _checkedWeight(weight);
+        _seats[index].weight = checkedWeight;
+        _advance(Kind.WeightSet, keccak256(abi.encode(msg.sender, checkedWeight)));
+        emit WeightSet(msg.sender, checkedWeight);
+    }
+
+    /// @inheritdoc IAggregationLedger
+    function vote(Ballot kind, address subject) external {
+        uint256 index = _seatOf(msg.sender);
+        Roll memory roll = _roll;
+        if (!roll.electorate.has(index)) revert MemberRevoked(msg.sender, _seats[index].activeUntil);
+        _checkSubject(kind, subject, roll);
+        bytes32 ballot = keccak256(abi.encode(kind, subject, roll.epoch));
+        uint64 votes = _votes[ballot];
+        if (votes.has(index)) revert AlreadyVoted(msg.sender);
+        votes |= Bitmap.only(index);
+        _votes[ballot] = votes;
+        emit Voted(msg.sender, kind, subject, roll.epoch, votes);
+    }
+
+    /// @inheritdoc IAggregationLedger
+    function enact(Ballot kind, address subject) external {
+        Roll memory roll = _roll;
+        _checkSubject(kind, subject, roll);
+        uint64 votes = _votes[keccak256(abi.encode(kind, subject, roll.epoch))];
+        uint256 needed = Math.mulDiv(roll.electorate.count(), VOTE_SHARE, BASIS) + 1;
+        if (votes.count() < needed) revert VotesMissing(votes.count(), needed);
+        uint32 fromRound = _lastNumber() + 1;
+        _roll.epoch = roll.epoch + 1;
+        if (kind == Ballot.Enrol) {
+            _enrol(subject);
+        } else if (kind == Ballot.Remove) {
+            uint256 index = _seatOf(subject);
+            _roll.electorate = roll.electorate & ~Bitmap.only(index);
+            _seats[index].activeUntil = fromRound;
+        } else {
+            if (_live()) --fromRound;
+            _clerk.coordinator = subject;
+        }
+        _advance(Kind.Enacted, keccak256(abi.encode(kind, subject, roll.epoch, fromRound, votes)));
+        emit Enacted(kind, subject, roll.epoch, fromRound);
+    }
+
+    /// @inheritdoc IAggregationLedger
+    function member(address hospital) external view returns (Member memory) {
+        uint256 index = _seatOf(hospital);
+        Seat memory seat = _seats[index];
+        bytes32 latest = _commits[index];
+        return Member({
+            seat: uint8(index),
+            registered: seat.registered,
+            weight: seat.weight,
+            cap: seat.cap,
+            spent: seat.spent,
+            activeFrom: seat.activeFrom,
+            activeUntil: seat.activeUntil,
+            commitHash: latest == COMMIT_TAG ? bytes32(0) : latest
+        });
+    }
+
+    /// @inheritdoc IAggregationLedger
+    function seats() external view returns (address[] memory hospitals) {
+        hospitals = new address[](_clerk.seatCount);
+        for (uint256 i = 0; i < hospitals.length; ++i) {
+            hospitals[i] = _hospitals[i];
+        }
+    }
+
+    /// @dev Seats an address for good.
+    function _enrol(address hospital) internal {
+        if (hospital == address(0)) revert InvalidArgument("hospital");
+        if (_seatPlusOne[hospital] != 0) revert AlreadyMember(hospital);
+        uint256 index = _clerk.seatCount;
+        if (index >= MAX_SEATS) revert InvalidArgument("seats");
+        _clerk.seatCount = uint8(index + 1);
+        _seatPlusOne[hospital] = index + 1;
+        _hospitals[index] = hospital;
+        _seats[index].activeFrom = NEVER;
+        _seats[index].activeUntil = NEVER;
+        _roll.electorate |= Bitmap.only(index);
+    }
+
+    /// @dev The seat of an address that was ever enrolled; `NotMember` otherwise.
+    function _seatOf(address hospital) internal view returns (uint256) {
+        uint256 plusOne = _seatPlusOne[hospital];
+        if (plusOne == 0) revert NotMember(hospital);
+        unchecked {
+            return plusOne - 1;
+        }
+    }
+
+    /// @dev The seat of a registered member that was not removed.
+    function _standing(address hospital) private view returns (uint256 index) {
+        index = _seatOf(hospital);
+        Seat memory seat = _seats[index];
+        if (seat.activeUntil != NEVER) revert MemberRevoked(hospital, seat.activeUntil);
+        if (!seat.registered) revert NotMember(hospital);
+    }
+
+    /// @dev Refuses a ballot that could never take effect.
+    function _checkSubject(Ballot kind, address subject, Roll memory roll) private view {
+        if (subject == address(0)) revert InvalidArgument("subject");
+        if (kind == Ballot.Enrol) {
+            if (_seatPlusOne[subject] != 0) revert AlreadyMember(subject);
+            if (_clerk.seatCount >= MAX_SEATS) revert InvalidArgument("seats");
+        } else if (kind == Ballot.Remove) {
+            uint256 index = _seatOf(subject);
+            if (!roll.electorate.has(index)) revert MemberRevoked(subject, _seats[index].activeUntil);
+        }
+    }
+
+    function _checkedWeight(uint32 weight) private pure returns (uint24) {
+        if (weight == 0 || weight > MAX_WEIGHT) revert WeightOverflow(weight, MAX_WEIGHT);
+        return uint24(weight);
+    }
+
+    /// @dev Number of the live or last round.
+    function _lastNumber() internal view virtual returns (uint32);
+
+    /// @dev Whether a round is live.
+    function _live() internal view virtual returns (bool);
+
+    /// @dev Whether this federation accounts for epsilon.
+    function _charged() internal view virtual returns (bool);
+}
