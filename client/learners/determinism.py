@@ -1,0 +1,29 @@
+"""Bit-for-bit repeatable arithmetic, for as long as a block runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def deterministic(*, seed: int, threads: int = 1) -> Iterator[None]:
+    """Pin threads, algorithms and torch's default generator; restore all three afterwards.
+
+    Sums over several threads depend on how many there are, so results are equal only for equal
+    ``threads`` (and the same machine and torch build).
+    """
+    algorithms = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    before = torch.get_num_threads()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            torch.set_num_threads(threads)
+            torch.use_deterministic_algorithms(True)
+            torch.manual_seed(seed)
+            yield
+        finally:
+            torch.use_deterministic_algorithms(algorithms, warn_only=warn_only)
+            torch.set_num_threads(before)

@@ -1,0 +1,152 @@
+"""What a learner is: a model family with its objective, small enough to write in one file.
+
+A learner is a frozen dataclass: its fields are its options, so that ``describe`` can put them in
+the round configuration (whose digest is on the chain) and every hospital builds the same network.
+A third party subclasses ``Learner``, sets ``name``, writes ``network`` and ``head``, and declares
+the class under the entry-point group ``thoracle.learners``; everything else has a default:
+
+    @dataclass(frozen=True, kw_only=True)
+    class Linear(Learner):
+        name: ClassVar[str] = "linear"
+
+        def network(self) -> nn.Module:
+            return nn.Sequential(nn.Flatten(), nn.Linear(self.input_size**2, self.labels))
+
+        def head(self, module: nn.Module) -> nn.Linear:
+            return module[1]
+
+What travels between hospitals and server (``shared``): all parameters and all persistent
+floating-point buffers, which includes the running mean and variance of batch norm (and the power
+iteration vectors of spectral norm) where a learner has them. Integer buffers, such as batch
+norm's count of batches, never travel. A learner that keeps norms or a head local overrides it.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from client.learners.losses import LOSSES
+from ledger.errors import ConfigError
+
+SUPERVISED = "supervised"
+MAX_LABELS = 256
+MAX_INPUT_SIZE = 1024
+_PRIOR_FLOOR = 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learner(ABC):
+    """One model family and its objective.
+
+    Args:
+        labels: number of findings L, 1 to 256.
+        input_size: side of the square input in pixels, 8 to 1024.
+        objective: a name in ``losses.LOSSES``.
+
+    Raises:
+        ConfigError: an option is outside its range.
+    """
+
+    name: ClassVar[str]
+    phases: ClassVar[tuple[str, ...]] = (SUPERVISED,)
+    """Spans of rounds with an objective of their own, in order."""
+    channels: ClassVar[int] = 1
+
+    labels: int = 14
+    input_size: int = 64
+    objective: str = "bce"
+
+    def __post_init__(self) -> None:
+        self.check_range("labels", 1, MAX_LABELS)
+        self.check_range("input_size", 8, MAX_INPUT_SIZE)
+        if self.objective not in LOSSES:
+            known = ", ".join(sorted(LOSSES))
+            raise ConfigError(f"learner {self.name}: objective is one of {known}")
+
+    @abstractmethod
+    def network(self) -> nn.Module:
+        """Return a fresh module mapping float32 images (B, 1, S, S) to logits (B, L)."""
+
+    @abstractmethod
+    def head(self, module: nn.Module) -> nn.Linear:
+        """Return the module's output layer, whose bias starts at the label prior."""
+
+    def features(self, module: nn.Module, images: Tensor) -> Tensor:
+        """Return what the head sees, (B, D), for explanation and fusion."""
+        captured: list[Tensor] = []
+        handle = self.head(module).register_forward_pre_hook(
+            lambda _module, inputs: captured.append(inputs[0])
+        )
+        try:
+            module(images)
+        finally:
+            handle.remove()
+        return captured[-1]
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return one loss per example (B,), from logits and labels in {1, 0, -1} (B, L)."""
+        return LOSSES[self.objective](logits, labels)
+
+    def build(self, seed: int, prior: Sequence[float] | None = None) -> nn.Module:
+        """Build the initial module; equal arguments give equal weights.
+
+        Args:
+            seed: of the initial weights.
+            prior: for each label, its share of positives in [0, 1], where the output bias
+                starts. It ends up in the initial model that everyone sees, so it must come from
+                public data or the configuration, never from a hospital's private labels.
+                None: bias zero, that is one half.
+
+        Raises:
+            ConfigError: the prior's length or range is wrong.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            module = self.network()
+        if prior is not None:
+            self._set_prior(self.head(module), prior)
+        return module
+
+    def shared(self, module: nn.Module, phase: str = SUPERVISED) -> tuple[str, ...]:  # noqa: ARG002 - for learners that share less
+        """Return the sorted names of the tensors that travel in this phase (see the module)."""
+        parameters = dict(module.named_parameters())
+        aliases = dict(module.named_parameters(remove_duplicate=False))
+        buffers = [
+            name
+            for name, tensor in module.state_dict().items()
+            if name not in aliases and tensor.is_floating_point()
+        ]
+        return tuple(sorted([*parameters, *buffers]))
+
+    def describe(self) -> dict[str, object]:
+        """Return name and options as JSON values; ``from_description`` inverts it."""
+        return {"name": self.name, **asdict(self)}
+
+    def check_range(self, option: str, low: float, high: float) -> None:
+        """Refuse a number outside [low, high]: options may come from a coordinator.
+
+        Raises:
+            ConfigError: it is outside, of the wrong kind, or not finite.
+        """
+        value = getattr(self, option)
+        whole = isinstance(low, int)
+        right = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+        if not right or not low <= value <= high:
+            kind = "an integer" if whole else "a number"
+            raise ConfigError(
+                f"learner {self.name}: {option} is {kind} in [{low}, {high}], not {value!r}"
+            )
+
+    def _set_prior(self, head: nn.Linear, prior: Sequence[float]) -> None:
+        if len(prior) != self.labels or not all(0 <= share <= 1 for share in prior):
+            raise ConfigError(f"a label prior holds {self.labels} shares in [0, 1]")
+        bounded = [min(max(float(share), _PRIOR_FLOOR), 1 - _PRIOR_FLOOR) for share in prior]
+        with torch.no_grad():
+            head.bias.copy_(torch.tensor([math.log(share / (1 - share)) for share in bounded]))

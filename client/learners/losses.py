@@ -1,0 +1,43 @@
+"""Losses for findings of which some are unknown: one value per example, never coupled.
+
+Each function maps logits (B, L) and labels (B, L) of 1 (present), 0 (absent) or -1 (unknown) to
+(B,) losses. An example's loss depends on that example alone, so a mean over a batch keeps
+per-sample gradients meaningful (differential privacy, membership tests). Unknown labels give no
+gradient. The sum over the known labels is divided by L, not by their number: a hospital that
+labels few findings then does not weigh more per finding than one that labels all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+UNKNOWN = -1
+
+
+def masked_bce(logits: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy over the known labels; (B, L), (B, L) -> (B,)."""
+    known = (labels != UNKNOWN).to(logits.dtype)
+    targets = labels.clamp(min=0).to(logits.dtype)
+    each = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    return (each * known).sum(dim=1) / logits.shape[1]
+
+
+def focal(logits: Tensor, labels: Tensor, *, gamma: float = 2.0) -> Tensor:
+    """Focal loss (Lin et al., ICCV 2017) over the known labels; (B, L), (B, L) -> (B,)."""
+    known = (labels != UNKNOWN).to(logits.dtype)
+    targets = labels.clamp(min=0).to(logits.dtype)
+    each = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    missed = torch.sigmoid(torch.where(targets > 0, -logits, logits))  # 1 - p(true class)
+    return (each * missed.pow(gamma) * known).sum(dim=1) / logits.shape[1]
+
+
+LOSSES: MappingProxyType[str, LossFunction] = MappingProxyType(
+    {"bce": masked_bce, "focal": focal},
+)
+"""Losses a learner's ``objective`` option may name."""
