@@ -1,0 +1,81 @@
+"""Opacus' optimiser with our noise, and without its three traps.
+
+* Noise comes from a :class:`client.noise.Keystream`, not from torch's generator.
+* A sample whose gradient is not finite contributes nothing, instead of making the model NaN:
+  zero is within the clipping norm whatever the data, so the sensitivity stays what is charged
+  (skipping the *whole* step would make its happening depend on one patient's data).
+* Gradients accumulated as lists would silently multiply the charged sample rate: refused.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from opacus.optimizers import DPOptimizer
+from torch import Tensor
+
+from client.noise import Keystream
+from ledger.errors import NonFiniteGradient, PrivacyError, UnsupportedModule
+
+
+class PrivateOptimiser(DPOptimizer):  # type: ignore[misc] # Opacus ships no types
+    """A DP-SGD optimiser whose noise is an operating-system keystream's.
+
+    Args:
+        optimizer: any torch optimiser over the parameters of a ``GradSampleModule``.
+        keystream: where noise comes from.
+        noise_multiplier: standard deviation over the clipping norm.
+        max_grad_norm: L2 clipping norm of one sample's gradient.
+        expected_batch_size: public denominator of the mean.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, *, keystream: Keystream, **options: Any):
+        super().__init__(optimizer, **options)
+        self.keystream = keystream
+        self.refused_samples = 0
+        """Samples whose gradient was not finite (private: never leaves the hospital)."""
+
+    def clip_and_accumulate(self) -> None:
+        """Clip, with non-finite samples zeroed, and add to the sum of this logical batch.
+
+        Raises:
+            PrivacyError: gradients were accumulated over several backward passes.
+            UnsupportedModule: a parameter took no part in the loss.
+        """
+        samples: list[Tensor] = []
+        for parameter in self.params:
+            item = getattr(parameter, "grad_sample", None)
+            if item is None:
+                raise UnsupportedModule("a parameter took no part in the loss: it has no gradient")
+            if not isinstance(item, Tensor):
+                raise PrivacyError("gradients were accumulated over several backward passes")
+            samples.append(item)
+        if len(samples[0]):
+            finite = torch.ones(len(samples[0]), dtype=torch.bool, device=samples[0].device)
+            for item in samples:
+                finite &= item.flatten(1).isfinite().all(dim=1)
+            if not bool(finite.all()):
+                self.refused_samples += int((~finite).sum())
+                for item in samples:
+                    item[~finite] = 0.0
+        super().clip_and_accumulate()
+
+    def add_empty(self) -> None:
+        """Make the sum of an empty Poisson draw: zero, so that the step is noise alone."""
+        for parameter in self.params:
+            parameter.grad_sample = parameter.new_zeros((0, *parameter.shape))
+
+    def add_noise(self) -> None:
+        """Add the keystream's Gaussian noise to the clipped sum.
+
+        Raises:
+            NonFiniteGradient: the sum is not finite all the same; nothing is applied.
+        """
+        scale = float(self.noise_multiplier * self.max_grad_norm)
+        for parameter in self.params:
+            summed = parameter.summed_grad
+            if not bool(summed.isfinite().all()):
+                raise NonFiniteGradient("a clipped gradient is not finite; the step is refused")
+            noise = torch.from_numpy(self.keystream.normals(summed.numel())).reshape(summed.shape)
+            parameter.grad = (summed + scale * noise.to(summed)).view_as(parameter)
