@@ -353,21 +353,26 @@ contract AggregationLedger is Membership {
     /// once; among capped weights, or among those accepted later, one hospital's share may be larger.
     function _muster() private view returns (uint8 rosterCount, uint32 rosterWeight, uint24 weightCap) {
         uint64 active = _roll.electorate & _roll.registered;
-        uint256[] memory weights = new uint256[](active.count());
-        if (weights.length == 0) revert InvalidArgument("roster");
-        uint256 registered = 0;
-        uint256 found = 0;
-        for (uint256 index = 0; found < weights.length; ++index) {
-            if (!active.has(index)) continue;
-            weights[found] = _seats[index].weight;
-            registered += weights[found++];
+        uint256 count = active.count();
+        if (count == 0) revert InvalidArgument("roster");
+        uint256[] memory weights = new uint256[](count);
+        uint256 total = 0;
+        // No overflow: 64 weights of 24 bits, times 10000, are below 2^44.
+        unchecked {
+            uint256 found = 0;
+            for (uint256 index = 0; found < count; ++index) {
+                if (!active.has(index)) continue;
+                uint256 weight = _weights[index];
+                weights[found++] = weight;
+                total += weight;
+            }
+            uint256 cap = Math.min(Math.max(total * SHARE_CAP / BASIS, 1), MAX_WEIGHT);
+            total = 0;
+            for (uint256 i = 0; i < count; ++i) {
+                total += Math.min(weights[i], cap);
+            }
+            return (uint8(count), uint32(total), uint24(cap));
         }
-        uint256 cap = Math.min(Math.max(registered * SHARE_CAP / BASIS, 1), MAX_WEIGHT);
-        uint256 effective = 0;
-        for (uint256 i = 0; i < weights.length; ++i) {
-            effective += Math.min(weights[i], cap);
-        }
-        return (uint8(weights.length), effective.toUint32(), uint24(cap));
     }
 
     /// @dev Writes the cumulative epsilon of a commit, or refuses it.
@@ -405,20 +410,23 @@ contract AggregationLedger is Membership {
         bytes32[] memory acceptedHashes = new bytes32[](accepted.count());
         counted.seats = new uint256[](acceptedHashes.length);
         counted.weights = new uint256[](acceptedHashes.length);
-        uint256 found = 0;
-        uint256 taken = 0;
-        for (uint256 index = 0; found < hashes.length; ++index) {
-            if (!committed.has(index)) continue;
-            uint256 weight = Math.min(_seats[index].weight, weightCap);
-            hashes[found] = _commits[index];
-            counted.committedWeight += weight;
-            if (accepted.has(index)) {
-                acceptedHashes[taken] = hashes[found];
-                counted.seats[taken] = index;
-                counted.weights[taken++] = weight;
-                counted.acceptedWeight += weight;
+        // No overflow: 64 weights of 24 bits.
+        unchecked {
+            uint256 found = 0;
+            uint256 taken = 0;
+            for (uint256 index = 0; found < hashes.length; ++index) {
+                if (!committed.has(index)) continue;
+                uint256 weight = Math.min(_weights[index], weightCap);
+                bytes32 commitHash = _commits[index];
+                hashes[found++] = commitHash;
+                counted.committedWeight += weight;
+                if (accepted.has(index)) {
+                    acceptedHashes[taken] = commitHash;
+                    counted.seats[taken] = index;
+                    counted.weights[taken++] = weight;
+                    counted.acceptedWeight += weight;
+                }
             }
-            ++found;
         }
         counted.committedDigest = keccak256(abi.encodePacked(hashes));
         counted.acceptedDigest = keccak256(abi.encodePacked(acceptedHashes));

@@ -46,6 +46,8 @@ abstract contract Membership is HeadChain {
     mapping(uint256 seat => address) internal _hospitals;
     mapping(uint256 seat => Seat) internal _seats;
     mapping(uint256 seat => bytes32) internal _commits;
+    /// @dev `Seat.weight` once more, ten a slot: opening and proposing read every hospital's.
+    uint24[MAX_SEATS] internal _weights;
     mapping(bytes32 ballot => uint64 votes) private _votes;
 
     constructor(uint16 voteShare) {
@@ -66,6 +68,7 @@ abstract contract Membership is HeadChain {
         seat.activeFrom = _lastNumber() + 1;
         seat.registered = true;
         _seats[index] = seat;
+        _weights[index] = seat.weight;
         _commits[index] = COMMIT_TAG;
         _roll.registered |= Bitmap.only(index);
         bytes32 record =
@@ -90,6 +93,7 @@ abstract contract Membership is HeadChain {
         if (_live()) revert RoundLive(_lastNumber());
         uint24 checkedWeight = _checkedWeight(weight);
         _seats[index].weight = checkedWeight;
+        _weights[index] = checkedWeight;
         _advance(Kind.WeightSet, keccak256(abi.encode(msg.sender, checkedWeight)));
         emit WeightSet(msg.sender, checkedWeight);
     }

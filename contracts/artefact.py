@@ -65,7 +65,8 @@ def parse_artefact(text: str) -> Artefact:
             bytecode=bytes.fromhex(record["bytecode"]),
             deployed_bytecode=bytes.fromhex(record["deployedBytecode"]),
             immutables=tuple(
-                (int(place["start"]), int(place["length"])) for place in record["immutableReferences"]
+                (int(place["start"]), int(place["length"]))
+                for place in record["immutableReferences"]
             ),
             sources=dict(record["sources"]),
             compiler=dict(record["compiler"]),

@@ -52,7 +52,9 @@ def sources() -> dict[str, str]:
         except FileNotFoundError as error:
             raise CompilerMissing(f"{name} is missing: run `npm ci` in contracts/") from error
         for target in _IMPORT.findall(found[name]):
-            waiting.append(os.path.normpath(Path(name).parent / target) if target[0] == "." else target)
+            waiting.append(
+                os.path.normpath(Path(name).parent / target) if target[0] == "." else target
+            )
     return dict(sorted(found.items()))
 
 
@@ -164,7 +166,9 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.check:
         _write(text)
     elif not ARTEFACT.exists() or ARTEFACT.read_text(encoding="ascii") != text:
-        sys.stderr.write("the artefact is not that of the sources: run `python -m contracts.build`\n")
+        sys.stderr.write(
+            "the artefact is not that of the sources: run `python -m contracts.build`\n"
+        )
         return 1
     size = len(json.loads(text)["deployedBytecode"]) // 2
     sys.stdout.write(f"{CONTRACT}: {size:,} of 24,576 bytes\n")

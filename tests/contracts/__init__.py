@@ -1,0 +1,1 @@
+"""The contract: behaviours, the stateful machine against its oracle, gas and the committed build."""
