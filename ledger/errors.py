@@ -25,6 +25,7 @@ or renumbered. Errors that the contract can raise carry the contract's own name 
     │   ├── NotCoordinator · TooFewAccepted · CommitUnaccounted · ParentMismatch · WrongPhase
     │   ├── WrongBeacon · NotAccepted · NotRefused · AttestationsMissing · RoundClosed
     │   ├── RoundFinalisable
+    │   ├── AttestWindowClosed
     │   └── VotesMissing · NormCapExceeded · WeightOverflow · InvalidArgument · DeadlineNotPassed
     ├── SumError                     what a hospital finds wrong with a proposal (each has a code)
     │   └── SumMismatch · SumOutOfRange · ProbeMismatch · ModelDigestMismatch · StandingMismatch
@@ -270,6 +271,10 @@ class CommitWindowClosed(ContractError):
 
 class CommitWindowOpen(ContractError):
     """The commit window is still open."""
+
+
+class AttestWindowClosed(ContractError):
+    """The attest window has closed: what is silent now stays silent."""
 
 
 class HeadMismatch(ContractError):

@@ -1,0 +1,329 @@
+"""A durable journal of signed transactions: on the disk before they leave, replayed after a crash.
+
+Anvil loses its newest blocks (or, killed while writing, its whole state file); any node can lose
+what was only in its pool. The journal holds the signed bytes, so the same transactions can be sent
+again, and the time of each block, so that a development node re-creates the same history: the
+contract's deadlines, hence its head, depend on the block's time.
+
+One JSON object a line (``docs/adr/0003-chain-back-ends.md``): a header, then ``signed`` (hash,
+raw), ``mined`` (hash, block, timestamp, status, gas_used, logs) or ``rejected`` (hash, message). Every
+line is flushed to the disk before `TransactionLog` returns. A last line without its line end was
+never acted on, and is cut off.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from eth_utils.address import to_checksum_address
+from eth_utils.crypto import keccak
+from web3 import Web3
+from web3.exceptions import TransactionNotFound
+from web3.types import TxReceipt
+
+from ledger.canonical import canonical_json, parse_json
+from ledger.errors import CodecError, JournalCorrupt, TransactionStuck
+from ledger.files import read_bounded, sync_folder
+
+FORMAT = "thoracle/transactions/v1"
+MAX_BYTES = 1 << 30
+MAX_LINE = 1 << 20
+_MINING = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Log:
+    """One log as the chain holds it: EIP-55 address, topics (32 bytes each) and data."""
+
+    address: str
+    topics: tuple[bytes, ...]
+    data: bytes
+
+    def to_record(self) -> dict[str, object]:
+        """Return plain JSON values (bytes as 0x-hex)."""
+        return {
+            "address": self.address,
+            "topics": [_hex(topic) for topic in self.topics],
+            "data": _hex(self.data),
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Log:
+        """Read what `to_record` wrote (KeyError, ValueError or TypeError where it cannot)."""
+        return cls(
+            address=to_checksum_address(record["address"]),
+            topics=tuple(unhex(topic) for topic in record["topics"]),
+            data=unhex(record["data"]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mined:
+    """What became of a transaction: block number and time (Unix seconds), status, gas, logs."""
+
+    tx_hash: bytes
+    block: int
+    timestamp: int
+    status: int
+    gas_used: int
+    logs: tuple[Log, ...]
+
+    @classmethod
+    def of_receipt(cls, receipt: TxReceipt, timestamp: int) -> Mined:
+        """Read a node's receipt; ``timestamp`` is its block's."""
+        return cls(
+            tx_hash=bytes(receipt["transactionHash"]),
+            block=int(receipt["blockNumber"]),
+            timestamp=int(timestamp),
+            status=int(receipt["status"]),
+            gas_used=int(receipt["gasUsed"]),
+            logs=tuple(
+                Log(
+                    address=to_checksum_address(log["address"]),
+                    topics=tuple(bytes(topic) for topic in log["topics"]),
+                    data=bytes(log["data"]),
+                )
+                for log in receipt["logs"]
+            ),
+        )
+
+    def to_record(self) -> dict[str, object]:
+        """Return plain JSON values, without the hash."""
+        return {
+            "block": self.block,
+            "timestamp": self.timestamp,
+            "status": self.status,
+            "gas_used": self.gas_used,
+            "logs": [log.to_record() for log in self.logs],
+        }
+
+    @classmethod
+    def from_record(cls, tx_hash: bytes, record: Mapping[str, Any]) -> Mined:
+        """Read what `to_record` wrote (KeyError, ValueError or TypeError where it cannot)."""
+        numbers = {key: record[key] for key in ("block", "timestamp", "status", "gas_used")}
+        if not all(type(value) is int and 0 <= value < 1 << 64 for value in numbers.values()):
+            raise ValueError("a number is outside its range")
+        logs = tuple(Log.from_record(log) for log in record["logs"])
+        return cls(tx_hash=tx_hash, logs=logs, **numbers)
+
+
+@dataclass(kw_only=True)
+class Entry:
+    """One signed transaction and what is known of its fate."""
+
+    tx_hash: bytes
+    raw: bytes
+    mined: Mined | None = None
+    rejected: str | None = None
+
+
+class TransactionLog:
+    """The journal of one node, or of one party that signs."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the journal at ``path``, or start one.
+
+        Raises:
+            JournalCorrupt: a line (other than a torn last one) cannot be read back.
+        """
+        self.path = Path(path)
+        self._lock = threading.RLock()
+        self._entries: dict[bytes, Entry] = {}
+        kept = self._load()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._stream: IO[bytes] = self.path.open("ab")
+        if kept is not None:
+            self._stream.truncate(kept)
+        if not kept:
+            self._append({"format": FORMAT})
+            sync_folder(self.path.parent)
+
+    def _load(self) -> int | None:
+        """Read every whole line; return how many bytes they are, None where there is no file."""
+        if not self.path.exists():
+            return None
+        data = read_bounded(self.path, MAX_BYTES)
+        kept = data.rfind(b"\n") + 1
+        for number, line in enumerate(data[:kept].splitlines()):
+            try:
+                record = parse_json(line, MAX_LINE)
+                if not isinstance(record, dict):
+                    raise ValueError("not an object")
+                if number == 0:
+                    if record != {"format": FORMAT}:
+                        raise ValueError("another format")
+                else:
+                    self._apply(record)
+            except (CodecError, KeyError, ValueError, TypeError) as error:
+                raise JournalCorrupt(
+                    f"line {number + 1} of {self.path.name} cannot be read back: {error}"
+                ) from None
+        return kept
+
+    def _apply(self, record: Mapping[str, Any]) -> None:
+        tx_hash, kind = unhex(record["hash"]), record["kind"]
+        if kind == "signed":
+            raw = unhex(record["raw"])
+            if keccak(raw) != tx_hash:
+                raise ValueError("the bytes are not those of their hash")
+            self._entries.setdefault(tx_hash, Entry(tx_hash=tx_hash, raw=raw))
+        elif kind == "mined":
+            self._entries[tx_hash].mined = Mined.from_record(tx_hash, record)
+        elif kind == "rejected":
+            self._entries[tx_hash].rejected = str(record["message"])
+        else:
+            raise ValueError(f"the kind {kind!r} is unknown")
+
+    def _append(self, record: Mapping[str, object]) -> None:
+        self._stream.write(canonical_json(record) + b"\n")
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+
+    def signed(self, raw: bytes) -> bytes:
+        """Note a signed transaction, durably, before it is broadcast; return its hash."""
+        tx_hash = keccak(raw)
+        with self._lock:
+            if tx_hash not in self._entries:
+                self._append({"kind": "signed", "hash": _hex(tx_hash), "raw": _hex(raw)})
+                self._entries[tx_hash] = Entry(tx_hash=tx_hash, raw=raw)
+        return tx_hash
+
+    def mined(self, mined: Mined) -> None:
+        """Note what became of a journalled transaction; only then may anyone act on it.
+
+        Raises:
+            JournalCorrupt: the transaction was never journalled.
+        """
+        with self._lock:
+            entry = self._entries.get(mined.tx_hash)
+            if entry is None:
+                raise JournalCorrupt(f"{_hex(mined.tx_hash)} was mined but never journalled")
+            if entry.mined != mined:
+                record = {"kind": "mined", "hash": _hex(mined.tx_hash), **mined.to_record()}
+                self._append(record)
+                entry.mined, entry.rejected = mined, None
+
+    def rejected(self, tx_hash: bytes, message: str) -> None:
+        """Note that the node refused a journalled transaction: it is never sent again."""
+        with self._lock:
+            record = {"kind": "rejected", "hash": _hex(tx_hash), "message": message[:200]}
+            self._append(record)
+            self._entries[tx_hash].rejected = message[:200]
+
+    def entries(self) -> tuple[Entry, ...]:
+        """Return every transaction: the mined in the order of their blocks, then the others."""
+        with self._lock:
+            found = list(self._entries.values())
+        far = 1 << 64
+        return tuple(sorted(found, key=lambda e: e.mined.block if e.mined else far))
+
+    def get(self, tx_hash: bytes) -> Entry | None:
+        """Return what is known of one transaction, or None."""
+        with self._lock:
+            return self._entries.get(tx_hash)
+
+    def close(self) -> None:
+        """Close the file; nothing is pending, every line is already on the disk."""
+        self._stream.close()
+
+    def replay(self, web3: Web3, *, warp: Callable[[int], None] | None = None) -> int:
+        """Send again whatever the chain no longer (or not yet) knows.
+
+        Args:
+            web3: the node, on the same chain.
+            warp: sets the time of the node's next block (development nodes only), so that a
+                mined transaction gets the block time it had.
+
+        Returns:
+            How many transactions were sent.
+
+        Raises:
+            JournalCorrupt: what the node holds, or makes of the same transaction now, is not what
+                was journalled.
+            TransactionStuck: a transaction was sent but not mined.
+        """
+        sent = 0
+        for entry in self.entries():
+            if entry.rejected is not None and entry.mined is None:
+                continue
+            found = _look_up(web3, entry.tx_hash)
+            if found is None:
+                if warp is not None and entry.mined is not None:
+                    warp(entry.mined.timestamp)
+                if not self._resend(web3, entry):
+                    continue
+                sent += 1
+                found = _await_mined(web3, entry.tx_hash)
+            self._settle(entry, found, exact=warp is not None)
+        return sent
+
+    def _resend(self, web3: Web3, entry: Entry) -> bool:
+        try:
+            web3.eth.send_raw_transaction(entry.raw)
+        except Exception as error:  # every node has its own refusals
+            if _is_transport(error):
+                raise
+            if entry.mined is not None:
+                raise JournalCorrupt(
+                    f"the node refuses the journalled transaction {_hex(entry.tx_hash)}: {error}"
+                ) from error
+            self.rejected(entry.tx_hash, str(error))
+            return False
+        return True
+
+    def _settle(self, entry: Entry, found: Mined, *, exact: bool) -> None:
+        """Compare signed content and effects, never block hashes: those may lawfully differ."""
+        known = entry.mined
+        if known is not None and exact and _effects(known) != _effects(found):
+            raise JournalCorrupt(
+                f"the node's record of {_hex(entry.tx_hash)} (block {found.block}) is not the "
+                f"journalled one (block {known.block})"
+            )
+        if known != found:
+            self.mined(found)
+
+
+def _effects(mined: Mined) -> tuple[object, ...]:
+    return (mined.timestamp, mined.status, mined.gas_used, mined.logs)
+
+
+def _look_up(web3: Web3, tx_hash: bytes) -> Mined | None:
+    try:
+        receipt = web3.eth.get_transaction_receipt(tx_hash)  # type: ignore[arg-type]
+    except TransactionNotFound:
+        return None
+    return Mined.of_receipt(receipt, web3.eth.get_block(receipt["blockNumber"])["timestamp"])
+
+
+def _await_mined(web3: Web3, tx_hash: bytes) -> Mined:
+    deadline = time.monotonic() + _MINING
+    while True:
+        found = _look_up(web3, tx_hash)
+        if found is not None:
+            return found
+        if time.monotonic() > deadline:
+            raise TransactionStuck(f"the transaction {_hex(tx_hash)} was sent again but not mined")
+        time.sleep(0.01)
+
+
+def _is_transport(error: Exception) -> bool:
+    from ledger.chain_rpc import TRANSPORT_ERRORS
+
+    return isinstance(error, TRANSPORT_ERRORS)
+
+
+def _hex(data: bytes) -> str:
+    return "0x" + data.hex()
+
+
+def unhex(text: object) -> bytes:
+    """Return the bytes of a 0x-hex text (ValueError otherwise)."""
+    if not isinstance(text, str) or not text.startswith("0x"):
+        raise ValueError("not 0x-hex")
+    return bytes.fromhex(text[2:])
