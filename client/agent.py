@@ -1,0 +1,310 @@
+"""The hospital: its own authority over data, keys, budget, memory and policy.
+
+It knows two orders. *Train*: check everything the coordinator says against the chain and against
+the hospital's own policy, take the budget, train, make the update durable, commit, and only then
+reply. *Attest*: recompute everything that was proposed and say so on the chain, in the hospital's
+own transaction. Every step can be repeated after a crash: a finished update is sent again, never
+trained again; an answer that was given is given again.
+
+The chain decides what is true, never the coordinator: a base model is right if its digest is the
+last final one, whoever brought the bytes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from math import isfinite
+from pathlib import Path
+from typing import Final
+
+from eth_account.signers.local import LocalAccount
+from filelock import FileLock, Timeout
+from ledger.witness import Witness
+
+from client.check import check_base, check_order
+from client.guard import NoPrivacy, PrivacyGuard
+from client.juror import Juror
+from client.policy import Policy
+from client.roles import Evaluator, TrainedUpdate, Trainer
+from client.spool import Entry, Spool, Verdict
+from client.terms import RoundTerms
+from client.update import UpdateContext, seal_update
+from client.view import check_membership, check_window, read_lineage, read_opening
+from ledger.canonical import sha256, tagged_digest
+from ledger.chain import Ledger
+from ledger.errors import AlreadyCommitted, HeadMismatch, RunBusy
+from ledger.files import ObjectStore
+from ledger.manifest import Model, decode_model
+from ledger.messages import AttestReply, ProposalOrder, TrainOrder, TrainReply
+from ledger.quantise import bucket_weight
+from ledger.statement import Opening
+
+__all__ = ["Hospital", "TrainedUpdate", "Trainer"]
+
+PATIENCE: Final = 900.0
+"""Seconds a message waits for another one of the same hospital."""
+
+
+class Hospital:
+    """One hospital and all it keeps: ``witness.json``, ``spool/``, ``models/`` in its home.
+
+    Args:
+        home: its private folder.
+        ledger: the chain, as this hospital sees it.
+        account: signs the hospital's own transactions.
+        trainer: trains on the hospital's data.
+        policy: what it lets a coordinator ask.
+        clock: Unix seconds; tests give their own.
+        guard: takes and settles the privacy budget.
+        evaluator: scores a new model on held-back data; None: no scores leave.
+        seed: fixes the training's randomness over all rounds; with privacy, not the noise.
+        patience: seconds to wait for another message of this hospital.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        ledger: Ledger,
+        account: LocalAccount,
+        trainer: Trainer,
+        policy: Policy,
+        clock: Callable[[], float] = time.time,
+        *,
+        guard: PrivacyGuard | None = None,
+        evaluator: Evaluator | None = None,
+        seed: int = 0,
+        patience: float = PATIENCE,
+    ) -> None:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._home = home
+        self._ledger = ledger
+        self._account = account
+        self._trainer = trainer
+        self._policy = policy
+        self._clock = clock
+        self._guard = guard or NoPrivacy()
+        self._evaluator = evaluator
+        self._seed = seed
+        self._patience = patience
+        self._spool = Spool(home / "spool")
+        self._models = ObjectStore(home / "models", ".safetensors")
+        self._juror = Juror(ledger, account, self._spool, self._models, policy)
+        self._witness = Witness(home / "witness.json", ledger, clock=clock)
+
+    @property
+    def address(self) -> str:
+        """The hospital's EIP-55 address."""
+        return str(self._account.address)
+
+    def register(self, cap: int, examples: int, *, opening_epsilon: int = 0) -> None:
+        """Take the seat this hospital was enrolled for, with its cap and bucketed weight.
+
+        Args:
+            cap: largest cumulative epsilon it will ever spend here, in micro-units.
+            examples: training examples; only their bucket is published.
+            opening_epsilon: micro-epsilon already spent elsewhere on the same patients.
+
+        Raises:
+            NotMember: it was not enrolled.
+            AlreadyRegistered: it has its seat.
+        """
+        with self._exclusive():
+            self._ledger.register(self._account, cap, opening_epsilon, bucket_weight(examples))
+
+    def set_examples(self, examples: int) -> None:
+        """Publish a changed number of examples (its bucket), between rounds only.
+
+        Raises:
+            RoundLive: a round is live; a weight never changes within one.
+        """
+        with self._exclusive():
+            weight = bucket_weight(examples)
+            if self._ledger.member(self.address).weight != weight:
+                self._ledger.set_weight(self._account, weight)
+
+    def train(self, order: TrainOrder) -> TrainReply:
+        """Carry out a training order; the same order again gives the same reply.
+
+        Raises:
+            LedgerError: the chain cannot be reached, rolled back, or its clock is off.
+            TrustError, SumError, ContractError, BadKey, CodecError: the order is not what the
+                chain says, or not what the policy allows; nothing was spent.
+            PrivacyError: the budget does not allow it; nothing was trained.
+        """
+        with self._exclusive():
+            self._witness.check()
+            opening = read_opening(self._ledger, order.round)
+            terms = RoundTerms.parse(order.config)
+            check_order(terms, opening, order.public_keys, order.key_epoch)
+            entry = self._spool.entry(order.round)
+            if entry is None:
+                base = self._accept(order, opening, terms)
+                entry = self._make_update(order, opening, terms, base)
+            self._commit(entry, opening)
+            self._witness.advance()
+            return TrainReply(
+                hospital=self.address,
+                round=order.round,
+                ciphertext=self._spool.sealed(entry),
+                metrics=dict(entry.metrics),
+            )
+
+    def attest(self, order: ProposalOrder) -> AttestReply:
+        """Check a proposal and answer it on the chain; the same order again, the same reply.
+
+        Raises:
+            LedgerError: the chain cannot be reached, rolled back, or its clock is off.
+            ContractError: no round or proposal is live, or the window has closed.
+        """
+        with self._exclusive():
+            self._witness.check()
+            read_opening(self._ledger, order.round)
+            verdict = self._juror.verdict(order)
+            self._juror.send(verdict)
+            verdict = self._score(verdict)
+            self._witness.advance()
+            return AttestReply(
+                hospital=self.address,
+                round=order.round,
+                attested=verdict.kind == "attested",
+                code=verdict.code,
+                model_digest=verdict.model_digest,
+                metrics=dict(verdict.metrics or {}),
+            )
+
+    # ---- training ----
+
+    def _accept(self, order: TrainOrder, opening: Opening, terms: RoundTerms) -> Model:
+        """Return the base model of an order that chain and policy allow; remember both."""
+        lineage = read_lineage(self._ledger)
+        data = order.base_model_bytes
+        check_base(sha256(data), opening, lineage, quorum_only=self._policy.accept_quorum_only)
+        base = decode_model(data, terms.manifest)
+        self._policy.check(terms, self._ledger.rules())
+        check = getattr(self._trainer, "check", None)
+        if check is not None:
+            check(terms.config)
+        self._models.put(data)
+        self._spool.keep_config(order.round, order.config)
+        return base
+
+    def _make_update(
+        self, order: TrainOrder, opening: Opening, terms: RoundTerms, base: Model
+    ) -> Entry:
+        """Charge, train, seal and spool; what is returned is durable."""
+        number = order.round
+        check_window(self._ledger, number, self._clock())
+        spent, cap = check_membership(self._ledger, self.address, number)
+        charge = self._guard.authorise(number, terms.config, spent=spent, cap=cap)
+        # The trainer gets copies: one that trains in place must not turn the delta into zero.
+        copies = {name: array.copy() for name, array in base.items()}
+        trained = self._trainer(copies, terms.config, self._round_seed(number))
+        sealed = seal_update(
+            trained.model,
+            base,
+            UpdateContext(
+                domain=self._ledger.domain,
+                hospital=self.address,
+                round=number,
+                base_model=opening.base_model,
+                key_epoch=order.key_epoch,
+                manifest=terms.manifest,
+                quantiser=terms.quantiser,
+                public_keys=order.public_keys,
+            ),
+        )
+        entry = Entry(
+            round=number,
+            open_head=opening.open_head,
+            base_model=opening.base_model,
+            config_digest=opening.config_digest,
+            seal_digest=sealed.seal_digest,
+            opening_digest=sealed.opening_digest,
+            mechanism=self._guard.settle(charge, trained.mechanism),
+            metrics=self._allowed(trained.metrics, terms),
+        )
+        self._spool.keep_update(entry, sealed.opening, sealed.ciphertext)
+        self._forget(number, opening.base_model)
+        return entry
+
+    def _commit(self, entry: Entry, opening: Opening) -> None:
+        """Put a finished update's digests on the chain, once.
+
+        Raises:
+            HeadMismatch: the spooled update is of another history than the chain now shows.
+            AlreadyCommitted: somebody committed something else in this hospital's name.
+        """
+        if (entry.open_head, entry.base_model, entry.config_digest) != (
+            opening.open_head,
+            opening.base_model,
+            opening.config_digest,
+        ):
+            raise HeadMismatch(
+                f"the update spooled for round {entry.round} is of another history",
+                expected=opening.open_head,
+                given=entry.open_head,
+            )
+        if self._is_committed(entry):
+            return
+        try:
+            self._ledger.commit(
+                self._account,
+                open_head=entry.open_head,
+                seal_digest=entry.seal_digest,
+                opening_digest=entry.opening_digest,
+                mechanism=entry.mechanism,
+            )
+        except AlreadyCommitted:
+            # The transaction of an earlier attempt may have been mined meanwhile.
+            if not self._is_committed(entry):
+                raise
+        self._spool.mark_committed(entry.round)
+
+    def _is_committed(self, entry: Entry) -> bool:
+        found = self._ledger.commits(entry.round).get(self.address)
+        return found is not None and (found.seal_digest, found.opening_digest) == (
+            entry.seal_digest,
+            entry.opening_digest,
+        )
+
+    # ---- attesting ----
+
+    def _score(self, verdict: Verdict) -> Verdict:
+        """Score a model that was found to hold, once: a second score could be a second release."""
+        config = self._spool.config(verdict.round)
+        if verdict.metrics is not None or config is None:
+            return verdict
+        metrics: dict[str, float] = {}
+        terms = RoundTerms.parse(config)
+        if self._evaluator and verdict.model_digest in self._models:
+            model = decode_model(self._models.get(verdict.model_digest), terms.manifest)
+            metrics = self._allowed(self._evaluator(model, terms.config), terms)
+        verdict = replace(verdict, metrics=metrics)
+        self._spool.keep_verdict(verdict)
+        return verdict
+
+    # ---- small parts ----
+
+    def _round_seed(self, number: int) -> int:
+        return int.from_bytes(tagged_digest("thoracle/train-seed/v1", self._seed, number)[:8]) >> 1
+
+    def _allowed(self, metrics: Mapping[str, float], terms: RoundTerms) -> dict[str, float]:
+        names = sorted(terms.metrics & self._policy.metrics & set(metrics))
+        return {name: float(metrics[name]) for name in names if isfinite(metrics[name])}
+
+    def _forget(self, number: int, base: bytes) -> None:
+        self._spool.prune(number - self._policy.keep_rounds + 1)
+        for digest in list(self._models.digests()):
+            if digest != base:
+                self._models.path(digest).unlink(missing_ok=True)
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        try:
+            with FileLock(self._home / "lock", timeout=self._patience):
+                yield
+        except Timeout:
+            raise RunBusy("another message of this hospital is still being worked on") from None
