@@ -215,8 +215,9 @@ class ProposalOrder(_Message):
 class AttestReply(_Message):
     """Hospital to coordinator: what it answered on the chain.
 
-    ``code`` is 0 if it attested, else the error code it sent; ``model_digest`` is that of the
-    model it computed itself (all zero if it could not).
+    ``code`` is the error code it dissented or contested with; 0 if it attested, or had no standing
+    to say anything (it sent no update, or takes its refusal). ``model_digest`` is that of the model
+    it computed itself (all zero if it could not).
 
     Raises:
         InvalidStatement: also where ``attested`` and ``code`` contradict each other.
@@ -230,9 +231,9 @@ class AttestReply(_Message):
     metrics: dict[str, float] = field(metadata={"check": _metrics})
 
     def __post_init__(self) -> None:
-        """Check every field, and that a refusal names its reason."""
+        """Check every field, and that nobody attests with a reason not to."""
         super().__post_init__()
-        if self.attested == (self.code != 0):
+        if self.attested and self.code:
             raise InvalidStatement("a reply either attests or names the code of its dissent")
 
     @classmethod
