@@ -90,7 +90,8 @@ def stretch(values: NDArray[np.generic]) -> Grey:
     low, high = float(wide.min()), float(wide.max())
     if high <= low:
         return np.zeros(wide.shape, dtype=np.uint8)
-    return np.rint((wide - low) * (255.0 / (high - low))).astype(np.uint8)
+    grey: Grey = np.rint((wide - low) * (255.0 / (high - low))).astype(np.uint8)
+    return grey
 
 
 def _to_grey(image: Image.Image) -> Grey:

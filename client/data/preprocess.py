@@ -7,14 +7,16 @@ whatever the image's own proportions, as the NIH release itself was made.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from client.data.cache import cached
 from client.data.check import Progress
-from client.data.images import Grey, read_grey
+from client.data.images import Grey, decode_grey, read_bytes
 from client.data.records import Cohort
 from ledger.errors import ConfigError
 
@@ -54,28 +56,42 @@ def load_pixels(
     """
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise ConfigError(f"the image size must be {MIN_SIZE} to {MAX_SIZE}, not {size}")
+
+    def fill(out: NDArray[np.uint8]) -> bytes:
+        return fill_pixels(cohort, out, progress, workers)
+
+    if cache is not None:
+        return cached(cache, cohort, {"size": size}, size, fill)
     pixels = np.empty((len(cohort), 1, size, size), dtype=np.uint8)
-    fill_pixels(cohort, pixels, progress, workers)
+    fill(pixels)
     return pixels
 
 
 def fill_pixels(
     cohort: Cohort, out: NDArray[np.uint8], progress: Progress | None, workers: int
-) -> None:
-    """Read every image of the cohort into ``out`` (N, 1, size, size), in blocks."""
+) -> bytes:
+    """Read every image of the cohort into ``out`` (N, 1, size, size), in blocks.
+
+    Returns:
+        the 32-byte digest over the SHA-256 of every image file, in the cohort's order.
+    """
     size = out.shape[-1]
     paths = [record.image for record in cohort.records]
+    files = sha256()
 
-    def one(index: int) -> None:
-        out[index, 0] = resize(read_grey(paths[index]), size)
+    def one(index: int) -> bytes:
+        data = read_bytes(paths[index])
+        out[index, 0] = resize(decode_grey(data, paths[index].name), size)
+        return sha256(data).digest()
 
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, len(paths), _BLOCK):
             stop = min(start + _BLOCK, len(paths))
-            for _ in pool.map(one, range(start, stop)):
-                pass
+            for digest in pool.map(one, range(start, stop)):
+                files.update(digest)
             if progress is not None:
                 progress(stop, len(paths))
+    return files.digest()
 
 
 def normalise(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
