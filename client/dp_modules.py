@@ -6,6 +6,10 @@ Opacus' validator knows torch's own layers by their type; a library's subclass (
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from opacus.grad_sample import GradSampleModule
 from opacus.validators import ModuleValidator
 from torch import nn
@@ -37,3 +41,11 @@ def check_module(module: nn.Module) -> None:
     problems += GradSampleModule.validate(module, strict=False)
     if problems:
         raise UnsupportedModule(f"no per-sample gradients for this model: {problems[0]}")
+
+
+@contextmanager
+def quiet_hooks() -> Iterator[None]:
+    """Silence torch's remark that images need no gradient, which Opacus' hooks provoke."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Full backward hook is firing")
+        yield

@@ -12,7 +12,6 @@ copies of one image before clipping (De et al. 2022), at no privacy cost.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,8 +21,9 @@ from numpy.typing import NDArray
 from opacus.grad_sample import GradSampleModule
 from torch import Tensor, nn
 
-from client.dp_modules import check_module
+from client.dp_modules import check_module, quiet_hooks
 from client.dp_optimiser import PrivateOptimiser
+from client.dp_oracle import check_uncoupled
 from client.noise import Keystream
 from ledger.errors import CohortTooSmall, ConfigError
 
@@ -122,6 +122,7 @@ def train_private(
     plan: PrivatePlan,
     *,
     public_units: int,
+    input_shape: tuple[tuple[int, int, int], int],
     keystream: Keystream,
     augment: Augment | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -135,19 +136,22 @@ def train_private(
         batch_of: from image indices to images (B, 1, S, S) and labels (B, L).
         units: the patient of each image, shape (N,).
         plan: what to run; its mechanism is what the accountant was charged.
+        input_shape: ((C, S, S), L) for the microbatch oracle's random images.
         public_units: bucketed number of units, the public part of the mean's denominator.
         keystream: secret randomness for draws and noise.
         augment: random transformation of images, for ``plan.multiplicity`` above 1.
         progress: called with (steps done, steps).
 
     Raises:
-        UnsupportedModule: the module couples samples.
+        UnsupportedModule: the module couples samples by construction (batch norm).
+        CoupledSamples: the oracle saw a loss or module that couples samples.
         CohortTooSmall: too few patients.
         NonFiniteGradient: a clipped sum is not finite.
     """
     check_module(module)
     sampler = UnitSampler(units, plan.sample_rate, keystream)
-    # Inputs are patients: a grad with respect to them is never asked for.
+    shape, labels = input_shape
+    check_uncoupled(module, loss, image_shape=shape, labels=labels)
     wrapped = GradSampleModule(module, loss_reduction="sum")
     parameters = [p for p in module.parameters() if p.requires_grad]
     optimiser = PrivateOptimiser(
@@ -164,9 +168,7 @@ def train_private(
         for step in range(plan.steps):
             indices = sampler.draw()
             drawn += len(indices)
-            with warnings.catch_warnings():
-                # Opacus hooks backward passes, and torch remarks that images need no gradient.
-                warnings.filterwarnings("ignore", message="Full backward hook is firing")
+            with quiet_hooks():
                 _step(wrapped, optimiser, loss, batch_of, indices, plan, augment)
             if progress is not None:
                 progress(step + 1, plan.steps)

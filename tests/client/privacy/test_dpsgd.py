@@ -1,0 +1,217 @@
+"""DP-SGD: what is clipped, what is drawn, what is refused, how much noise there is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from client.dp_modules import check_module
+from client.dp_oracle import check_uncoupled
+from client.dpsgd import MIN_COHORT, PrivateOutcome, PrivatePlan, UnitSampler, train_private
+from client.learners import get_learner
+from client.noise import Keystream
+from ledger.errors import (
+    CohortTooSmall,
+    ConfigError,
+    CoupledSamples,
+    UnsupportedModule,
+)
+
+LABELS = 3
+SHAPE = ((1, 8, 8), LABELS)
+
+
+def tiny() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, LABELS))
+
+
+def bce(logits: Tensor, labels: Tensor) -> Tensor:
+    return nn.functional.binary_cross_entropy_with_logits(
+        logits, labels.float(), reduction="none"
+    ).mean(dim=1)
+
+
+def data(count: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randn(count, 1, 8, 8, generator=generator)
+    return images, (torch.rand(count, LABELS, generator=generator) < 0.4).to(torch.int8)
+
+
+def run(
+    module: nn.Module, images: Tensor, labels: Tensor, plan: PrivatePlan, loss: object = bce
+) -> PrivateOutcome:
+    return train_private(
+        module,
+        loss,  # type: ignore[arg-type]
+        lambda rows: (images[rows], labels[rows]),
+        np.arange(len(images), dtype=np.int64),
+        plan,
+        public_units=len(images),
+        input_shape=SHAPE,
+        keystream=Keystream.insecure_test(5),
+    )
+
+
+def flat(module: nn.Module) -> NDArray[np.float32]:
+    return np.concatenate([p.detach().numpy().ravel() for p in module.parameters()])
+
+
+def plan(**changes: object) -> PrivatePlan:
+    values: dict[str, object] = {
+        "steps": 3, "sample_rate": 0.5, "noise_multiplier": 1.0, "learning_rate": 0.1,
+        "optimiser": "sgd",
+    } | changes  # fmt: skip
+    return PrivatePlan(**values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("multiplier", [0.7, 2.0])
+def test_the_measured_noise_is_the_declared_noise(multiplier: float) -> None:
+    module, (images, labels) = tiny(), data(40)
+    before = flat(module)
+    chosen = plan(steps=1, noise_multiplier=multiplier, learning_rate=1.0, clip_norm=0.5)
+    run(module, images, labels, chosen, lambda logits, labels: bce(logits, labels) * 0.0)
+    moved = float(np.linalg.norm(flat(module) - before))
+    expected = multiplier * 0.5 * np.sqrt(len(before)) / (0.5 * 40)
+    assert abs(moved / expected - 1) < 0.15
+
+
+def test_one_patient_moves_the_sum_by_at_most_the_clipping_norm() -> None:
+    images, labels = data(40)
+    images[0] *= 1e4
+    chosen = plan(steps=1, sample_rate=1.0, noise_multiplier=1e-9, learning_rate=1.0, clip_norm=0.3)
+    deltas = []
+    for replacement in (images[0], images[1]):
+        module = tiny()
+        before = flat(module)
+        changed = images.clone()
+        changed[0] = replacement
+        run(module, changed, labels, chosen)
+        deltas.append((flat(module) - before) * 40)
+    assert np.linalg.norm(deltas[0] - deltas[1]) <= 2 * 0.3 * 1.001
+
+
+def test_an_infinite_gradient_is_refused_and_the_model_stays_finite() -> None:
+    module, (images, labels) = tiny(), data(40)
+    images[3] = float("inf")
+    outcome = run(module, images, labels, plan(sample_rate=1.0))
+    assert outcome.refused == 3
+    assert np.isfinite(flat(module)).all()
+
+
+def test_chunks_give_what_one_batch_gives() -> None:
+    results = []
+    for physical in (7, 1000):
+        module, (images, labels) = tiny(), data(40)
+        run(module, images, labels, plan(physical_batch=physical))
+        results.append(flat(module))
+    np.testing.assert_allclose(results[0], results[1], atol=1e-6)
+
+
+def test_an_empty_draw_is_a_step_of_noise() -> None:
+    module, (images, labels) = tiny(), data(40)
+    before = flat(module)
+    outcome = run(module, images, labels, plan(sample_rate=1e-9))
+    assert outcome.drawn == 0
+    assert np.linalg.norm(flat(module) - before) > 0
+
+
+def test_multiplicity_averages_copies_before_clipping() -> None:
+    results = []
+    for copies in (1, 3):
+        module, (images, labels) = tiny(), data(40)
+        train_private(
+            module, bce, lambda rows: (images[rows], labels[rows]), np.arange(40), # noqa: B023
+            plan(multiplicity=copies), public_units=40, input_shape=SHAPE,
+            keystream=Keystream.insecure_test(5), augment=lambda batch: batch,
+        )  # fmt: skip
+        results.append(flat(module))
+    np.testing.assert_allclose(results[0], results[1], atol=1e-6)
+
+
+def test_a_patient_with_many_images_gives_one_a_draw() -> None:
+    units = np.array([0] * 69 + list(range(1, 40)), dtype=np.int64)
+    sampler = UnitSampler(units, 0.9, Keystream.insecure_test(1))
+    seen = set()
+    for _ in range(200):
+        drawn = units[sampler.draw()]
+        assert len(drawn) == len(set(drawn.tolist()))
+        seen |= set(drawn.tolist())
+    assert sampler.size == 40
+    assert seen == set(range(40))
+
+
+def test_a_small_cohort_is_refused() -> None:
+    with pytest.raises(CohortTooSmall, match="at least"):
+        UnitSampler(np.arange(MIN_COHORT - 1), 0.5, Keystream())
+
+
+def test_an_unused_parameter_is_refused() -> None:
+    class Forgetful(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.unused = nn.Linear(64, LABELS), nn.Linear(3, 3)
+
+        def forward(self, images: Tensor) -> Tensor:
+            logits: Tensor = self.used(images.flatten(1))
+            return logits
+
+    images, labels = data(40)
+    with pytest.raises(UnsupportedModule, match="took no part"):
+        run(Forgetful(), images, labels, plan())
+
+
+@pytest.mark.parametrize("name", ["vit", "cnn"])
+def test_learners_pass_the_microbatch_oracle(name: str) -> None:
+    learner = get_learner(name)
+    module = learner.build(0)
+    check_module(module)
+    shape = (1, learner.input_size, learner.input_size)
+    found = check_uncoupled(module, learner.loss, image_shape=shape, labels=learner.labels)
+    assert found < 1e-4
+
+
+def test_a_loss_that_couples_samples_is_caught() -> None:
+    def contrastive(logits: Tensor, labels: Tensor) -> Tensor:
+        return bce(logits - logits.mean(dim=0, keepdim=True), labels)
+
+    with pytest.raises(CoupledSamples):
+        check_uncoupled(tiny(), contrastive, image_shape=(1, 8, 8), labels=LABELS)
+    images, labels = data(40)
+    with pytest.raises(CoupledSamples):
+        run(tiny(), images, labels, plan(), contrastive)
+
+
+def batch_norm() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4))
+
+
+def timm_batch_norm() -> nn.Module:
+    from timm.layers.norm_act import BatchNormAct2d
+
+    return nn.Sequential(nn.Conv2d(1, 4, 3), BatchNormAct2d(4))
+
+
+def running_instance_norm() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.InstanceNorm2d(4, track_running_stats=True))
+
+
+def spectral() -> nn.Module:
+    return nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4)))
+
+
+@pytest.mark.parametrize("make", [batch_norm, timm_batch_norm, running_instance_norm, spectral])
+def test_modules_that_couple_samples_are_refused(make: object) -> None:
+    with pytest.raises(UnsupportedModule):
+        check_module(make())  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    "change", [{"steps": 0}, {"sample_rate": 0.0}, {"noise_multiplier": 0.0}, {"optimiser": "x"}]
+)
+def test_a_plan_out_of_range_is_refused(change: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        plan(**change)
