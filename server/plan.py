@@ -1,0 +1,150 @@
+"""What the coordinator asks of a round: its public plan, and the keys updates are sealed to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ledger.errors import BadKey, ConfigError, StaleKey
+from ledger.keys import StoredSealKey
+from ledger.manifest import Manifest
+from ledger.quantise import Quantiser, plan_quantiser
+from ledger.seal import SealContext, check_public, key_digest, unseal
+from server.screen import ScreenPolicy
+
+CONFIG_FORMAT = "thoracle/round-config/v1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundPlan:
+    """One federation's rounds, from public values only.
+
+    Attributes:
+        rounds: how many rounds are planned, at least 1.
+        learner: ``name`` and options of the model family.
+        train: fields of the local training plan.
+        privacy: the planned mechanism, or None.
+        screen: thresholds of the screen.
+        metrics: names of the numbers replies may carry.
+        max_norm: L2 bound of one honest delta without noise, in model units, > 0.
+        coordinate_drift: largest change of one coordinate without noise, in model units, > 0.
+        coordinate_noise: deviation of the privacy noise on one coordinate, in model units.
+        commit_window: seconds hospitals have to train and commit.
+        attest_window: seconds they have to check the sum.
+    """
+
+    rounds: int
+    learner: Mapping[str, object]
+    train: Mapping[str, object] = field(default_factory=dict)
+    privacy: Mapping[str, object] | None = None
+    screen: ScreenPolicy = field(default_factory=ScreenPolicy)
+    metrics: tuple[str, ...] = ()
+    max_norm: float = 20.0
+    coordinate_drift: float = 0.5
+    coordinate_noise: float = 0.0
+    commit_window: int = 900
+    attest_window: int = 300
+
+    def __post_init__(self) -> None:
+        """Check the counts and windows.
+
+        Raises:
+            ConfigError: one is not positive.
+        """
+        for name in ("rounds", "commit_window", "attest_window"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+
+    def quantiser(self, manifest: Manifest) -> Quantiser:
+        """Return the public step and norm bound for this model."""
+        return plan_quantiser(
+            manifest.size,
+            max_norm=self.max_norm,
+            coordinate_noise=self.coordinate_noise,
+            coordinate_drift=self.coordinate_drift,
+        )
+
+    def config(self, manifest: Manifest, number: int) -> dict[str, object]:
+        """Return the configuration of round ``number``, whose digest goes on the chain."""
+        quantiser = self.quantiser(manifest)
+        return {
+            "format": CONFIG_FORMAT,
+            "manifest": manifest.to_json(),
+            "quantiser": {
+                "step_exponent": quantiser.step_exponent,
+                "norm_bound": quantiser.norm_bound,
+            },
+            "learner": dict(self.learner),
+            "train": dict(self.train),
+            "privacy": None if self.privacy is None else dict(self.privacy),
+            "screen": self.screen.to_config(),
+            "metrics": sorted(self.metrics),
+            "round": number,
+            "rounds": self.rounds,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keyring:
+    """The coordinator's sealing keys, one an epoch, and whoever else updates are sealed to.
+
+    Attributes:
+        keys: every epoch's key; the newest opens new rounds, older ones only history.
+        auditors: public keys updates are also sealed to.
+    """
+
+    keys: tuple[StoredSealKey, ...] = field(repr=False)
+    auditors: tuple[bytes, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the keys.
+
+        Raises:
+            BadKey: there is none, two of one epoch, or an auditor's key is not valid.
+        """
+        epochs = [key.epoch for key in self.keys]
+        if not epochs or len(set(epochs)) != len(epochs):
+            raise BadKey("the coordinator needs one sealing key an epoch")
+        for public in self.auditors:
+            check_public(public)
+
+    def current(self) -> StoredSealKey:
+        """Return the key of the newest epoch.
+
+        Raises:
+            StaleKey: that epoch is retired: a new key is needed before a round can open.
+        """
+        newest = max(self.keys, key=lambda key: key.epoch)
+        if newest.retired:
+            raise StaleKey(f"the sealing key of epoch {newest.epoch} is retired; make a new one")
+        return newest
+
+    def publics(self, stored: StoredSealKey) -> tuple[bytes, ...]:
+        """Return the recipients of an epoch: the coordinator first, then the auditors."""
+        return (stored.key.public, *self.auditors)
+
+    def announced(self, digest: bytes) -> StoredSealKey:
+        """Return the key whose recipients the chain announced for a round.
+
+        Raises:
+            BadKey: none of the coordinator's epochs has this digest.
+        """
+        for stored in self.keys:
+            if key_digest(self.publics(stored), stored.epoch) == digest:
+                return stored
+        raise BadKey("none of the coordinator's keys is the one announced on the chain")
+
+    @staticmethod
+    def opener(stored: StoredSealKey) -> _Opener:
+        """Return what opens ciphertexts sealed to ``stored``."""
+        return _Opener(stored)
+
+
+class _Opener:
+    """Holds a private key without showing it: ``opener(ciphertext, context) -> plaintext``."""
+
+    def __init__(self, stored: StoredSealKey) -> None:
+        self._stored = stored
+
+    def __call__(self, ciphertext: bytes, context: SealContext) -> bytes:
+        return unseal(ciphertext, self._stored.key, context)
