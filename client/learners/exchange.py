@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ledger.errors import ConfigError, NonFiniteUpdate, SpecMismatch
+from ledger.manifest import Model
 
-Model = dict[str, NDArray[np.float32]]
+__all__ = ["Model", "load_model", "module_to_model"]
 
 
 def module_to_model(module: nn.Module, names: Sequence[str]) -> Model:

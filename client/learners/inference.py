@@ -11,9 +11,44 @@ from torch import nn
 
 from client.learners.determinism import deterministic
 from client.learners.inputs import standardise
+from ledger.errors import DataError
 
 Progress = Callable[[int, int], None]
 """Called with (done, total)."""
+
+
+def predict_logits(
+    module: nn.Module,
+    pixels: NDArray[np.uint8],
+    *,
+    batch_size: int = 256,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> NDArray[np.float32]:
+    """Return logits (N, L) for images (N, 1, S, S); the module's training mode is restored.
+
+    Raises:
+        DataError: no images, or not 8-bit ones of one channel.
+    """
+    if len(pixels) == 0 or pixels.dtype != np.uint8 or pixels.ndim != 4:
+        raise DataError("scoring takes at least one image, as uint8 (N, 1, S, S)")
+    was_training = module.training
+    module.eval()
+    batches: list[NDArray[np.float32]] = []
+    try:
+        with deterministic(seed=0, threads=threads), torch.inference_mode():
+            for start in range(0, len(pixels), batch_size):
+                chunk = np.array(
+                    pixels[start : start + batch_size]
+                )  # a copy: maps may be read-only
+                images = standardise(torch.from_numpy(chunk))
+                images = images.contiguous(memory_format=torch.channels_last)
+                batches.append(module(images).numpy())
+                if progress is not None:
+                    progress(min(start + batch_size, len(pixels)), len(pixels))
+    finally:
+        module.train(was_training)
+    return np.concatenate(batches)
 
 
 def predict(
@@ -26,21 +61,16 @@ def predict(
 ) -> NDArray[np.float32]:
     """Return probabilities (N, L) in [0, 1] for images (N, 1, S, S).
 
-    The module's training mode is restored. A probability is a label's own (sigmoid), findings
-    may coincide.
+    A probability is a label's own (sigmoid): findings may coincide.
+
+    Raises:
+        DataError: as ``predict_logits``.
     """
-    was_training = module.training
-    module.eval()
-    batches: list[NDArray[np.float32]] = []
-    try:
-        with deterministic(seed=0, threads=threads), torch.inference_mode():
-            for start in range(0, len(pixels), batch_size):
-                chunk = torch.from_numpy(np.ascontiguousarray(pixels[start : start + batch_size]))
-                batches.append(torch.sigmoid(module(standardise(chunk))).numpy())
-                if progress is not None:
-                    progress(min(start + batch_size, len(pixels)), len(pixels))
-    finally:
-        module.train(was_training)
-    if not batches:
-        return np.zeros((0, 0), dtype=np.float32)
-    return np.concatenate(batches)
+    return to_probabilities(
+        predict_logits(module, pixels, batch_size=batch_size, threads=threads, progress=progress)
+    )
+
+
+def to_probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the sigmoid of logits, elementwise."""
+    return np.asarray(torch.sigmoid(torch.from_numpy(logits)).numpy(), dtype=np.float32)

@@ -17,12 +17,11 @@ from torch import Tensor
 from torch.nn import functional
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
-UNKNOWN = -1
 
 
 def masked_bce(logits: Tensor, labels: Tensor) -> Tensor:
     """Binary cross-entropy over the known labels; (B, L), (B, L) -> (B,)."""
-    known = (labels != UNKNOWN).to(logits.dtype)
+    known = (labels >= 0).to(logits.dtype)
     targets = labels.clamp(min=0).to(logits.dtype)
     each = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     return (each * known).sum(dim=1) / logits.shape[1]
@@ -30,7 +29,7 @@ def masked_bce(logits: Tensor, labels: Tensor) -> Tensor:
 
 def focal(logits: Tensor, labels: Tensor, *, gamma: float = 2.0) -> Tensor:
     """Focal loss (Lin et al., ICCV 2017) over the known labels; (B, L), (B, L) -> (B,)."""
-    known = (labels != UNKNOWN).to(logits.dtype)
+    known = (labels >= 0).to(logits.dtype)
     targets = labels.clamp(min=0).to(logits.dtype)
     each = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     missed = torch.sigmoid(torch.where(targets > 0, -logits, logits))  # 1 - p(true class)

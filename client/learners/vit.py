@@ -27,8 +27,8 @@ import client.learners.torchvision_ops  # noqa: F401 - must come before timm
 from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 
-_STRIDE = 8
 _GROUPS = 8
+_PATCHES = (8, 16)
 
 
 def _norm(kind: str, channels: int) -> nn.Module:
@@ -36,13 +36,17 @@ def _norm(kind: str, channels: int) -> nn.Module:
 
 
 class ConvolutionalStem(nn.Module):
-    """Three stride-2 convolutions: (B, 1, S, S) -> tokens (B, (S/8)², D)."""
+    """Three or four stride-2 convolutions: (B, 1, S, S) -> tokens (B, (S/patch)², D)."""
 
-    def __init__(self, *, img_size: int, in_chans: int, embed_dim: int, norm: str) -> None:
+    def __init__(
+        self, *, img_size: int, patch_size: int, in_chans: int, embed_dim: int, norm: str
+    ) -> None:
         super().__init__()
-        side = img_size // _STRIDE
+        side = img_size // patch_size
         self.num_patches = side * side
-        widths = (in_chans, embed_dim // 4, embed_dim // 2, embed_dim)
+        halvings = patch_size.bit_length() - 1
+        widths = (in_chans, *(embed_dim // share for share in (4, 2, 1)))
+        widths += (embed_dim,) * (halvings - 3)
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
             layers += [
@@ -50,7 +54,7 @@ class ConvolutionalStem(nn.Module):
                 _norm(norm, after),
                 nn.ReLU(),
             ]
-        layers += [nn.Conv2d(embed_dim, embed_dim, 1)]
+        layers.append(nn.Conv2d(embed_dim, embed_dim, 1))
         self.layers = nn.Sequential(*layers)
         positions = build_sincos2d_pos_embed([side, side], dim=embed_dim).unsqueeze(0)
         # Fixed by shape alone, so it need not travel.
@@ -69,6 +73,7 @@ class VisionTransformerLearner(Learner):
 
     Args:
         width: token dimension D, a multiple of 32.
+        patch: pixels a token's side covers, 8 or 16 (three or four strided convolutions).
         depth: transformer blocks.
         heads: attention heads; divide ``width``.
         mlp_ratio: hidden width of a block's perceptron, in units of D.
@@ -79,6 +84,7 @@ class VisionTransformerLearner(Learner):
     name: ClassVar[str] = "vit"
 
     width: int = 128
+    patch: int = 8
     depth: int = 4
     heads: int = 4
     mlp_ratio: float = 2.0
@@ -94,8 +100,8 @@ class VisionTransformerLearner(Learner):
         self.check_range("dropout", 0.0, 0.9)
         if self.width % 32 or self.width % self.heads:
             raise ConfigError("learner vit: width is a multiple of 32 and of heads")
-        if self.input_size % _STRIDE:
-            raise ConfigError(f"learner vit: input_size is a multiple of {_STRIDE}")
+        if self.patch not in _PATCHES or self.input_size % self.patch:
+            raise ConfigError("learner vit: patch is 8 or 16 and divides input_size")
         if self.stem_norm not in ("group", "batch"):
             raise ConfigError('learner vit: stem_norm is "group" or "batch"')
 
@@ -103,6 +109,7 @@ class VisionTransformerLearner(Learner):
         """Return the transformer."""
         module: nn.Module = VisionTransformer(
             img_size=self.input_size,
+            patch_size=self.patch,
             in_chans=self.channels,
             num_classes=self.labels,
             embed_dim=self.width,
@@ -127,7 +134,19 @@ class VisionTransformerLearner(Learner):
 
 
 def _stem(
-    *, img_size: int, in_chans: int, embed_dim: int, norm: str, **_unused: object
+    *,
+    img_size: int,
+    patch_size: int,
+    in_chans: int,
+    embed_dim: int,
+    norm: str,
+    **_unused: object,
 ) -> ConvolutionalStem:
-    """Adapt timm's ``embed_layer`` call, which passes patch size and dtype too."""
-    return ConvolutionalStem(img_size=img_size, in_chans=in_chans, embed_dim=embed_dim, norm=norm)
+    """Adapt timm's ``embed_layer`` call, which passes more than the stem needs."""
+    return ConvolutionalStem(
+        img_size=img_size,
+        patch_size=patch_size,
+        in_chans=in_chans,
+        embed_dim=embed_dim,
+        norm=norm,
+    )

@@ -1,0 +1,96 @@
+"""A hospital scores a model on its own held-back patients; only plain numbers come out.
+
+These numbers are a release about those patients. In a private run they do not leave (the round's
+allow-list of metrics is then empty) unless they are noised and charged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from client.learners.exchange import load_model
+from client.learners.inference import predict_logits, to_probabilities
+from client.learners.interface import Learner
+from client.learners.metrics import score
+from client.learners.registry import from_description
+from ledger.errors import DataError, PolicyViolation
+from ledger.manifest import Model
+
+LOCAL_METRICS = ("auc", "average_precision", "images", "labels_scored", "loss")
+"""Every name that ``score_held_back`` may give; a round's allow-list picks from them."""
+
+
+def score_held_back(
+    model: Model,
+    learner: Learner,
+    pixels: NDArray[np.uint8],
+    labels: NDArray[np.int8],
+    *,
+    threads: int = 1,
+) -> dict[str, float]:
+    """Score a model; what is not defined (no label with both classes) is left out.
+
+    Args:
+        model: exactly what the learner shares.
+        learner: its family.
+        pixels: (N, 1, S, S) of the held-back patients.
+        labels: (N, L) of 1, 0 and -1.
+        threads: torch threads, part of what a result depends on.
+
+    Returns:
+        finite floats, named in ``LOCAL_METRICS``: macro AUC and average precision over
+        ``labels_scored`` labels, mean loss, and the number of images.
+
+    Raises:
+        DataError: no images, or arrays that do not fit the learner.
+        SpecMismatch: the model is not this learner's.
+    """
+    if len(pixels) == 0:
+        raise DataError("there is nothing to score on: no held-back images")
+    module = learner.build(0)
+    load_model(module, model, learner.shared(module))
+    logits = predict_logits(module, pixels, threads=threads)
+    scores = score(to_probabilities(logits), labels, [str(n) for n in range(learner.labels)])
+    loss = learner.loss(torch.from_numpy(logits), torch.from_numpy(labels)).mean()
+    found = {
+        "auc": scores.macro_auc,
+        "average_precision": scores.macro_average_precision,
+        "images": float(scores.images),
+        "labels_scored": float(scores.scored),
+        "loss": float(loss),
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalEvaluator:
+    """The evaluator that a hospital injects into its agent: its held-back patients, as arrays.
+
+    Args:
+        pixels: (N, 1, S, S) uint8.
+        labels: (N, L) int8 of 1, 0 and -1.
+        threads: torch threads.
+    """
+
+    pixels: NDArray[np.uint8] = field(repr=False)
+    labels: NDArray[np.int8] = field(repr=False)
+    threads: int = 1
+
+    def __call__(self, model: Model, config: dict[str, object], /) -> dict[str, float]:
+        """Score under the learner that the round's configuration names.
+
+        Raises:
+            PolicyViolation: the configuration names no learner.
+            ConfigError: the learner is unknown or an option is out of range.
+            DataError: the held-back images do not fit it.
+            SpecMismatch: the model is not that learner's.
+        """
+        description = config.get("learner")
+        if not isinstance(description, dict):
+            raise PolicyViolation("the round's configuration names no learner")
+        learner = from_description(description)
+        return score_held_back(model, learner, self.pixels, self.labels, threads=self.threads)
