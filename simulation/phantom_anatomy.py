@@ -155,10 +155,8 @@ class Canvas:
                 cv2.LINE_AA,
                 4,
             )
-        small: NDArray[np.uint8] = cv2.resize(
-            layer, (self.size, self.size), interpolation=cv2.INTER_AREA
-        )
-        field = small.astype(np.float32) / np.float32(255)
+        small = cv2.resize(layer, (self.size, self.size), interpolation=cv2.INTER_AREA)
+        field = (small / np.float32(255)).astype(np.float32, copy=False)
         return self.blurred(field, blur) if blur else field
 
     def blurred(self, field: Field, sigma: float) -> Field:

@@ -20,6 +20,11 @@ app = typer.Typer(
 )
 
 
+@app.callback()
+def _data() -> None:
+    """Radiographs and labels: make phantoms, check, prepare and partition data."""
+
+
 @app.command()
 def check(
     folder: Annotated[Path, typer.Argument(help="Folder of radiographs with its label table.")],
