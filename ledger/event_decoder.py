@@ -61,7 +61,7 @@ class EventDecoder:
         plain = [item for item in event["inputs"] if not item["indexed"]]
         try:
             values = [
-                tuple(decode([_type(item)], topic))[0]
+                next(iter(decode([_type(item)], topic)))
                 for item, topic in zip(indexed, log.topics[1:], strict=True)
             ]
             values += decode([_type(item) for item in plain], log.data)
