@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 
 from ledger.errors import InvalidStatement, MalformedUpdate, NonCanonicalUpdate, OversizeUpdate
 
@@ -139,6 +140,6 @@ def parse_json(data: bytes, limit: int) -> object:
     return value
 
 
-def config_digest(config: dict[str, object]) -> bytes:
+def config_digest(config: Mapping[str, object]) -> bytes:
     """Return the digest of a round's configuration, as the contract records it (32 bytes)."""
-    return tagged_digest("thoracle/config/v1", canonical_json(config))
+    return tagged_digest("thoracle/config/v1", canonical_json(dict(config)))

@@ -99,7 +99,7 @@ def plan_quantiser(
 
     Raises:
         ConfigError: a value is not finite and positive, or no step is at most a quarter of the
-            noise and covers the range (the drift is over some 8,185 times the noise).
+            noise and covers the range (never so while the drift is below 4,089 times the noise).
     """
     values = (max_norm, coordinate_drift)
     if not all(math.isfinite(v) and v > 0 for v in values) or manifest_size < 1:

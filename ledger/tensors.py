@@ -39,7 +39,8 @@ MAX_DIMENSIONS = 8
 MAX_SIZE = 1 << 28
 """Coordinates of a model: keeps every probe an int64 with room to spare."""
 
-_NAME = re.compile(r"[A-Za-z0-9_.\-/]{1,200}")
+# safetensors keeps "__metadata__" for itself; no tensor may be called so.
+_NAME = re.compile(r"(?!__metadata__$)[A-Za-z0-9_.\-/]{1,200}")
 _PICKLE = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
 
 

@@ -1,0 +1,1 @@
+"""Tests of the ledger's codecs, chain and audit."""
