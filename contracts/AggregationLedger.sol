@@ -5,57 +5,17 @@ import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
 import {Bitmap} from "./Bitmap.sol";
+import {FederationRules} from "./FederationRules.sol";
 import {IAggregationLedger} from "./IAggregationLedger.sol";
-import {Membership} from "./Membership.sol";
+import {RoundStore} from "./RoundStore.sol";
 import {SumCheck} from "./SumCheck.sol";
 
 /// @title The ledger of a federation: one audited round at a time.
 /// @notice See {IAggregationLedger} for what each function requires and emits. The contract calls no
 /// other contract, holds no money and has no owner: only the coordinator's role can be voted away.
-contract AggregationLedger is Membership {
+contract AggregationLedger is RoundStore {
     using Bitmap for uint64;
     using SafeCast for uint256;
-
-    /// @notice Longest commit or attest window: a silent coordinator holds up a round no longer than two.
-    uint32 public constant MAX_WINDOW = 90 days;
-
-    /// @dev One slot. It is never cleared, so that no later round pays for a zero slot again.
-    struct Core {
-        uint32 number;
-        Phase phase;
-        uint40 commitDeadline;
-        uint40 attestDeadline; // while committing: the length of the attest window
-        uint8 rosterCount;
-        uint32 rosterWeight;
-        uint32 acceptedWeight;
-        uint64 committed;
-    }
-
-    /// @dev One slot, beside the committed bitmap so that an attestation rewrites only this one.
-    struct Tally {
-        uint24 weightCap;
-        uint40 normBound;
-        uint64 accepted;
-        uint64 attested;
-        uint64 against;
-    }
-
-    bytes32 private immutable FEDERATION_ID;
-    bytes32 private immutable INITIAL_MODEL;
-    Unit private immutable PRIVACY_UNIT;
-    uint256 private immutable MIN_OF_COMMITS;
-    uint256 private immutable MIN_OF_MEMBERS;
-    uint256 private immutable MAX_SILENT_SHARE;
-    uint256 private immutable SHARE_CAP;
-    uint256 private immutable RULED_VOTE_SHARE;
-    uint32 private immutable MIN_COMMIT_WINDOW;
-
-    Core private _core;
-    Tally private _tally;
-    bytes32 private _openHead;
-    bytes32 private _beacon;
-    bytes32 private _proposedModel;
-    bytes32 private _model;
 
     /// @notice Founds a federation. Each founder is enrolled, and becomes active by {register}.
     ///
@@ -68,27 +28,10 @@ contract AggregationLedger is Membership {
     ///
     /// Emits {HeadAdvanced} and {Deployed}; record `(chainId, this, rules, coordinator, founders)`.
     constructor(Rules memory rules_, address coordinator_, address[] memory founders)
-        Membership(rules_.voteShare)
+        FederationRules(rules_)
     {
-        if (rules_.federationId == bytes32(0)) revert InvalidArgument("federationId");
-        if (rules_.initialModel == bytes32(0)) revert InvalidArgument("initialModel");
         if (coordinator_ == address(0)) revert InvalidArgument("coordinator");
         if (founders.length == 0) revert InvalidArgument("founders");
-        if (
-            Math.max(
-                Math.max(rules_.minAcceptedOfCommits, rules_.minAcceptedOfMembers),
-                Math.max(rules_.shareCap, rules_.voteShare)
-            ) > BASIS || rules_.maxSilentShare >= BASIS || rules_.minCommitWindow > MAX_WINDOW
-        ) revert InvalidArgument("rules");
-        FEDERATION_ID = rules_.federationId;
-        INITIAL_MODEL = rules_.initialModel;
-        PRIVACY_UNIT = rules_.privacyUnit;
-        MIN_OF_COMMITS = rules_.minAcceptedOfCommits;
-        MIN_OF_MEMBERS = rules_.minAcceptedOfMembers;
-        MAX_SILENT_SHARE = rules_.maxSilentShare;
-        SHARE_CAP = rules_.shareCap;
-        RULED_VOTE_SHARE = rules_.voteShare;
-        MIN_COMMIT_WINDOW = rules_.minCommitWindow;
         _model = rules_.initialModel;
         _clerk.coordinator = coordinator_;
         for (uint256 i = 0; i < founders.length; ++i) {
@@ -305,80 +248,10 @@ contract AggregationLedger is Membership {
         emit RoundAborted(round, core.phase, core.committed, tally.attested, tally.against, commitsDigest);
     }
 
-    /// @inheritdoc IAggregationLedger
-    function rules() external view returns (Rules memory) {
-        return Rules({
-            federationId: FEDERATION_ID,
-            initialModel: INITIAL_MODEL,
-            privacyUnit: PRIVACY_UNIT,
-            minAcceptedOfCommits: uint16(MIN_OF_COMMITS),
-            minAcceptedOfMembers: uint16(MIN_OF_MEMBERS),
-            maxSilentShare: uint16(MAX_SILENT_SHARE),
-            shareCap: uint16(SHARE_CAP),
-            voteShare: uint16(RULED_VOTE_SHARE),
-            minCommitWindow: MIN_COMMIT_WINDOW
-        });
-    }
-
-    /// @inheritdoc IAggregationLedger
-    function model() external view returns (bytes32) {
-        return _model;
-    }
-
-    /// @inheritdoc IAggregationLedger
-    function lastRound() external view returns (Round memory) {
-        Core memory core = _core;
-        Tally memory tally = _tally;
-        return Round({
-            number: core.number,
-            phase: core.phase,
-            commitDeadline: core.commitDeadline,
-            attestDeadline: core.attestDeadline,
-            weightCap: tally.weightCap,
-            normBound: tally.normBound,
-            rosterCount: core.rosterCount,
-            rosterWeight: core.rosterWeight,
-            acceptedWeight: core.acceptedWeight,
-            committed: core.committed,
-            accepted: tally.accepted,
-            attested: tally.attested,
-            against: tally.against,
-            openHead: _openHead,
-            beacon: _beacon,
-            proposedModel: _proposedModel
-        });
-    }
-
-    /// @dev The active members at opening. The weight cap is a share of their *registered* weight, taken
-    /// once; among capped weights, or among those accepted later, one hospital's share may be larger.
-    function _muster() private view returns (uint8 rosterCount, uint32 rosterWeight, uint24 weightCap) {
-        uint64 active = _roll.electorate & _roll.registered;
-        uint256 count = active.count();
-        if (count == 0) revert InvalidArgument("roster");
-        uint256[] memory weights = new uint256[](count);
-        uint256 total = 0;
-        // No overflow: 64 weights of 24 bits, times 10000, are below 2^44.
-        unchecked {
-            uint256 found = 0;
-            for (uint256 index = 0; found < count; ++index) {
-                if (!active.has(index)) continue;
-                uint256 weight = _weights[index];
-                weights[found++] = weight;
-                total += weight;
-            }
-            uint256 cap = Math.min(Math.max(total * SHARE_CAP / BASIS, 1), MAX_WEIGHT);
-            total = 0;
-            for (uint256 i = 0; i < count; ++i) {
-                total += Math.min(weights[i], cap);
-            }
-            return (uint8(count), uint32(total), uint24(cap));
-        }
-    }
-
     /// @dev Writes the cumulative epsilon of a commit, or refuses it.
     function _charge(uint256 index, Seat memory seat, Mechanism calldata mechanism) private {
         uint40 epsilon = mechanism.epsilon;
-        if (!_charged()) {
+        if (PRIVACY_UNIT == Unit.None) {
             bool used = epsilon | mechanism.noiseMultiplier | mechanism.sampleRate | mechanism.steps
                 | mechanism.delta | uint256(mechanism.list) != 0;
             if (used) revert InvalidArgument("mechanism");
@@ -398,38 +271,6 @@ contract AggregationLedger is Membership {
         for (uint256 i = 0; i < reasons.length; ++i) {
             if (reasons[i] == 0) revert InvalidArgument("reasons");
         }
-    }
-
-    /// @dev Reads every committed hospital's effective weight and commit hash once, by ascending seat.
-    function _count(uint64 committed, uint64 accepted, uint24 weightCap)
-        private
-        view
-        returns (SumCheck.Count memory counted)
-    {
-        bytes32[] memory hashes = new bytes32[](committed.count());
-        bytes32[] memory acceptedHashes = new bytes32[](accepted.count());
-        counted.seats = new uint256[](acceptedHashes.length);
-        counted.weights = new uint256[](acceptedHashes.length);
-        // No overflow: 64 weights of 24 bits.
-        unchecked {
-            uint256 found = 0;
-            uint256 taken = 0;
-            for (uint256 index = 0; found < hashes.length; ++index) {
-                if (!committed.has(index)) continue;
-                uint256 weight = Math.min(_weights[index], weightCap);
-                bytes32 commitHash = _commits[index];
-                hashes[found++] = commitHash;
-                counted.committedWeight += weight;
-                if (accepted.has(index)) {
-                    acceptedHashes[taken] = commitHash;
-                    counted.seats[taken] = index;
-                    counted.weights[taken++] = weight;
-                    counted.acceptedWeight += weight;
-                }
-            }
-        }
-        counted.committedDigest = keccak256(abi.encodePacked(hashes));
-        counted.acceptedDigest = keccak256(abi.encodePacked(acceptedHashes));
     }
 
     /// @dev Enough hospitals were accepted: at least one, and the ruled shares in number and in weight.
@@ -471,28 +312,5 @@ contract AggregationLedger is Membership {
         uint256 weight = _count(silent, 0, tally.weightCap).committedWeight;
         if (weight * BASIS > MAX_SILENT_SHARE * core.acceptedWeight) return (Outcome.None, 0);
         return (Outcome.QuorumOnly, weight.toUint32());
-    }
-
-    /// @dev The round, if it is the live one and in this phase.
-    function _inPhase(uint32 round, Phase phase) private view returns (Core memory core) {
-        core = _core;
-        if (core.number != round || core.phase == Phase.Idle) revert RoundClosed(round);
-        if (core.phase != phase) revert WrongPhase(core.phase);
-    }
-
-    function _time() private view returns (uint40) {
-        return block.timestamp.toUint40();
-    }
-
-    function _lastNumber() internal view override returns (uint32) {
-        return _core.number;
-    }
-
-    function _live() internal view override returns (bool) {
-        return _core.phase != Phase.Idle;
-    }
-
-    function _charged() internal view override returns (bool) {
-        return PRIVACY_UNIT != Unit.None;
     }
 }

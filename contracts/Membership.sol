@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 
 import {Bitmap} from "./Bitmap.sol";
+import {FederationRules} from "./FederationRules.sol";
 import {HeadChain} from "./HeadChain.sol";
 import {IAggregationLedger} from "./IAggregationLedger.sol";
 
@@ -11,12 +12,11 @@ import {IAggregationLedger} from "./IAggregationLedger.sol";
 /// @notice An address is enrolled once ever (a second enrolment would reset a budget) and takes a seat,
 /// its bit in every bitmap. It becomes active by registering its own cap and weight, in its own
 /// transaction. Enrolment, removal and change of coordinator are ballots of the electorate.
-abstract contract Membership is HeadChain {
+abstract contract Membership is HeadChain, FederationRules {
     using Bitmap for uint64;
 
     uint256 internal constant MAX_SEATS = 64;
     uint32 internal constant MAX_WEIGHT = type(uint24).max;
-    uint256 internal constant BASIS = 10_000;
     uint32 private constant NEVER = type(uint32).max;
     /// @dev Stands in a commit slot before the first commit: a slot that is never zero is cheap to rewrite.
     bytes32 internal constant COMMIT_TAG = keccak256("thoracle/commit/v1");
@@ -39,8 +39,6 @@ abstract contract Membership is HeadChain {
         uint32 epoch;
     }
 
-    uint256 private immutable VOTE_SHARE;
-
     Roll internal _roll;
     mapping(address hospital => uint256 seatPlusOne) private _seatPlusOne;
     mapping(uint256 seat => address) internal _hospitals;
@@ -50,10 +48,6 @@ abstract contract Membership is HeadChain {
     uint24[MAX_SEATS] internal _weights;
     mapping(bytes32 ballot => uint64 votes) private _votes;
 
-    constructor(uint16 voteShare) {
-        VOTE_SHARE = voteShare;
-    }
-
     /// @inheritdoc IAggregationLedger
     function register(uint40 cap, uint40 openingEpsilon, uint32 weight) external {
         uint256 index = _seatOf(msg.sender);
@@ -61,7 +55,7 @@ abstract contract Membership is HeadChain {
         if (seat.activeUntil != NEVER) revert MemberRevoked(msg.sender, seat.activeUntil);
         if (seat.registered) revert AlreadyRegistered(msg.sender);
         if (openingEpsilon > cap) revert BudgetExceeded(cap, openingEpsilon);
-        if (openingEpsilon != 0 && !_charged()) revert InvalidArgument("openingEpsilon");
+        if (openingEpsilon != 0 && PRIVACY_UNIT == Unit.None) revert InvalidArgument("openingEpsilon");
         seat.weight = _checkedWeight(weight);
         seat.cap = cap;
         seat.spent = openingEpsilon;
@@ -213,7 +207,4 @@ abstract contract Membership is HeadChain {
 
     /// @dev Whether a round is live.
     function _live() internal view virtual returns (bool);
-
-    /// @dev Whether this federation accounts for epsilon.
-    function _charged() internal view virtual returns (bool);
 }

@@ -51,10 +51,10 @@ def sources() -> dict[str, str]:
             found[name] = _path(name).read_text(encoding="utf-8")
         except FileNotFoundError as error:
             raise CompilerMissing(f"{name} is missing: run `npm ci` in contracts/") from error
-        for target in _IMPORT.findall(found[name]):
-            waiting.append(
-                os.path.normpath(Path(name).parent / target) if target[0] == "." else target
-            )
+        waiting.extend(
+            os.path.normpath(Path(name).parent / target) if target[0] == "." else target
+            for target in _IMPORT.findall(found[name])
+        )
     return dict(sorted(found.items()))
 
 
@@ -66,8 +66,8 @@ def compile_contract() -> dict[str, Any]:
         solcx.exceptions.SolcError: the sources do not compile.
         RuntimeError: the compiler warns.
     """
-    from solcx import compile_standard  # noqa: PLC0415 - readers of the artefact need no compiler
-    from solcx.wrapper import get_version_str_from_solc_binary  # noqa: PLC0415
+    from solcx import compile_standard
+    from solcx.wrapper import get_version_str_from_solc_binary
 
     texts = sources()
     request = {

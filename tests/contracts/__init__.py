@@ -1,1 +1,1 @@
-"""The contract: behaviours, the stateful machine against its oracle, gas and the committed build."""
+"""The contract: behaviours, a stateful machine and its oracle, gas, the committed build."""

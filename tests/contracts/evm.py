@@ -11,9 +11,10 @@ from typing import Any
 
 from eth.db.atomic import AtomicDB
 from eth.vm.execution_context import ExecutionContext
-from eth.vm.forks import PragueVM
+from eth.vm.forks.prague import PragueVM
 from eth.vm.spoof import SpoofTransaction
 from eth_abi.abi import decode, encode
+from eth_typing import Address, BlockNumber, Hash32
 from eth_utils.abi import collapse_if_tuple
 from eth_utils.address import to_canonical_address, to_checksum_address
 from eth_utils.crypto import keccak
@@ -21,13 +22,14 @@ from trie.constants import BLANK_NODE_HASH
 
 from contracts.artefact import Artefact, load_artefact
 
+CREATE = Address(b"")
 GAS_LIMIT = 29_000_000
 CHAIN_ID = 31337
 START = 1_800_000_000
 DEPLOYER = to_checksum_address("0x" + "de" * 20)
 
 
-class Reverted(Exception):  # noqa: N818 - what the EVM calls it
+class Reverted(Exception):
     """A call reverted with one of the contract's errors."""
 
     def __init__(self, name: str, arguments: tuple[Any, ...]) -> None:
@@ -115,11 +117,11 @@ class Evm:
 
     def __init__(self, rules: tuple[object, ...], coordinator: str, founders: list[str]) -> None:
         self._context = ExecutionContext(
-            coinbase=b"\x00" * 20,
+            coinbase=Address(bytes(20)),
             timestamp=START,
-            block_number=1,
+            block_number=BlockNumber(1),
             difficulty=0,
-            mix_hash=bytes(32),
+            mix_hash=Hash32(bytes(32)),
             gas_limit=30_000_000,
             prev_hashes=(),
             chain_id=CHAIN_ID,
@@ -128,8 +130,8 @@ class Evm:
         )
         self._state = PragueVM.get_state_class()(AtomicDB(), self._context, BLANK_NODE_HASH)
         arguments = encode(self.codec.constructor_types, [rules, coordinator, founders])
-        computation, gas = self._run(DEPLOYER, b"", load_artefact().bytecode + arguments)
-        self.address = bytes(computation.msg.storage_address)
+        computation, gas = self._run(DEPLOYER, CREATE, load_artefact().bytecode + arguments)
+        self.address = Address(bytes(computation.msg.storage_address))
         self.deployment = self._receipt(computation, gas)
 
     @property
@@ -163,9 +165,9 @@ class Evm:
         (value,) = decode(outputs, computation.output)
         return value
 
-    def _run(self, sender: str, to: bytes, data: bytes, *, keep: bool = True) -> tuple[Any, int]:
+    def _run(self, sender: str, to: Address, data: bytes, *, keep: bool = True) -> tuple[Any, int]:
         account = to_canonical_address(sender)
-        transaction = SpoofTransaction(
+        transaction: Any = SpoofTransaction(
             PragueVM.get_transaction_builder().create_unsigned_transaction(
                 nonce=self._state.get_nonce(account),
                 gas_price=0,
