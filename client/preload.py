@@ -1,3 +1,5 @@
 """Heavy imports that the fork server of :mod:`client.isolate` does once for all its children."""
 
-import client.learners  # noqa: F401 - brings torch and timm
+import client.learners.cnn
+import client.learners.vit
+import client.serve  # noqa: F401 - brings torch, timm, web3 and the hospital

@@ -13,7 +13,7 @@ from typing import Protocol
 from ledger.manifest import Model
 from ledger.statement import Mechanism
 
-Config = Mapping[str, object]
+Config = dict[str, object]
 """A round's whole configuration, already checked against chain and policy."""
 
 

@@ -60,7 +60,7 @@ class RoundTerms:
     train: Mapping[str, object]
     privacy: Mapping[str, object] | None
     metrics: frozenset[str]
-    config: Mapping[str, object]
+    config: dict[str, object]
 
     @classmethod
     def parse(cls, data: bytes) -> RoundTerms:

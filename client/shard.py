@@ -1,0 +1,90 @@
+"""One hospital's prepared data: pixels and labels to train on and to hold back, in one file.
+
+An uncompressed ``.npz`` of plain arrays, read without pickle and checked against each other. It
+holds radiographs, so it lies in the hospital's home, mode 0600, and never leaves.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ledger.errors import DataError
+from ledger.files import atomic_write
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """Arrays of one hospital; patients of ``train_*`` and ``held_*`` are disjoint.
+
+    Attributes:
+        train_pixels: (N, 1, S, S) uint8.
+        train_labels: (N, L) int8 of 1, 0 and -1 (unknown).
+        train_patients: (N,) int64: images of one number are of one patient.
+        held_pixels: (M, 1, S, S) uint8.
+        held_labels: (M, L) int8.
+        held_patients: (M,) int64.
+
+    Raises:
+        DataError: a dtype, shape or value is wrong, or a patient is on both sides.
+    """
+
+    train_pixels: NDArray[np.uint8] = field(repr=False)
+    train_labels: NDArray[np.int8] = field(repr=False)
+    train_patients: NDArray[np.int64] = field(repr=False)
+    held_pixels: NDArray[np.uint8] = field(repr=False)
+    held_labels: NDArray[np.int8] = field(repr=False)
+    held_patients: NDArray[np.int64] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the arrays against each other."""
+        for side in ("train", "held"):
+            pixels, labels, patients = (
+                getattr(self, f"{side}_{name}") for name in ("pixels", "labels", "patients")
+            )
+            if (pixels.dtype, labels.dtype, patients.dtype) != (np.uint8, np.int8, np.int64):
+                raise DataError(f"the {side} arrays are not uint8, int8 and int64")
+            if pixels.ndim != 4 or labels.ndim != 2 or patients.ndim != 1:
+                raise DataError(f"the {side} arrays have the wrong number of dimensions")
+            if not len(pixels) == len(labels) == len(patients):
+                raise DataError(f"the {side} arrays differ in length")
+            if not np.isin(labels, (-1, 0, 1)).all():
+                raise DataError(f"a {side} label is not 1, 0 or -1")
+        if not len(self.train_pixels):
+            raise DataError("a hospital has nothing to train on")
+        if np.intersect1d(self.train_patients, self.held_patients).size:
+            raise DataError("a patient is both trained on and held back")
+
+
+def write_shard(path: Path, shard: Shard) -> None:
+    """Write a shard durably, readable by its owner only.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    buffer = io.BytesIO()
+    arrays: dict[str, Any] = {item.name: getattr(shard, item.name) for item in fields(Shard)}
+    np.savez(buffer, **arrays)
+    atomic_write(path, buffer.getvalue(), mode=0o600)
+
+
+def read_shard(path: Path) -> Shard:
+    """Read a shard back.
+
+    Raises:
+        DataError: it is missing, cannot be read, or its arrays do not fit together.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            names = [item.name for item in fields(Shard)]
+            if set(found.files) != set(names):
+                raise DataError(f"{path.name} does not hold the arrays of a hospital")
+            return Shard(**{name: found[name] for name in names})
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(f"the hospital's data {path.name} cannot be read: {error}") from None

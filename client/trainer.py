@@ -1,0 +1,127 @@
+"""The trainer of a real hospital: its radiographs and a learner, behind the agent's interface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from client.learners.exchange import load_model, module_to_model
+from client.learners.interface import Learner
+from client.learners.registry import from_description
+from client.roles import Config, TrainedUpdate
+from client.train import TrainPlan, train
+from ledger.errors import ConfigError, PolicyError, PolicyViolation
+from ledger.manifest import Manifest, Model
+
+TRAIN_METRICS = ("train_examples", "train_loss", "train_steps")
+"""Every name a training may give; policy and allow-list pick from them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalTrainer:
+    """Trains without privacy on this hospital's own images.
+
+    Attributes:
+        pixels: (N, 1, S, S) uint8.
+        labels: (N, L) int8 of 1, 0 and -1 (unknown).
+        progress: called with (steps done, steps).
+    """
+
+    pixels: NDArray[np.uint8] = field(repr=False)
+    labels: NDArray[np.int8] = field(repr=False)
+    progress: Callable[[int, int], None] | None = None
+
+    def check(self, config: Config) -> None:
+        """Refuse what cannot be trained here, before any budget is spent.
+
+        Raises:
+            PolicyViolation: unknown learner, option or training field, or values out of range.
+            PolicyError: the round is private; this trainer is not.
+        """
+        if config.get("privacy") is not None:
+            raise PolicyError("the round is private, but this hospital's trainer is not")
+        learner_of(config)
+        plan_of(config)
+
+    def __call__(self, base: Model, config: Config, seed: int, /) -> TrainedUpdate:
+        """Return the model after one round on all of the hospital's images.
+
+        Raises:
+            SpecMismatch: the base is not a model of the round's learner.
+            DataError: the images do not fit the learner.
+            NonFiniteUpdate: training diverged.
+        """
+        self.check(config)
+        learner, module = start_from(base, config)
+        outcome = train(
+            module,
+            learner,
+            self.pixels,
+            self.labels,
+            plan_of(config),
+            seed=seed,
+            progress=self.progress,
+        )
+        return TrainedUpdate(
+            model=module_to_model(module, learner.shared(module)),
+            metrics={
+                "train_examples": float(outcome.examples),
+                "train_loss": outcome.loss,
+                "train_steps": float(outcome.steps),
+            },
+        )
+
+
+def learner_of(config: Config) -> Learner:
+    """Return the learner a configuration names.
+
+    Raises:
+        PolicyViolation: it is unknown, has an unknown option or one out of range, or its tensors
+            are not the configuration's manifest.
+    """
+    described = config.get("learner")
+    try:
+        if not isinstance(described, dict):
+            raise ConfigError("the configuration names no learner")
+        learner = from_description(described)
+        module = learner.build(0)
+        found = Manifest.of_model(module_to_model(module, learner.shared(module)))
+    except (ConfigError, TypeError) as error:
+        raise PolicyViolation(f"the round's learner cannot be built: {error}") from None
+    if found.to_json() != config.get("manifest"):
+        raise PolicyViolation("the round's manifest is not that of its learner")
+    return learner
+
+
+def plan_of(config: Config) -> TrainPlan:
+    """Return the training plan of a configuration's round.
+
+    Raises:
+        PolicyViolation: an unknown field, or a value out of range.
+    """
+    described, number, rounds = (config.get(name) for name in ("train", "round", "rounds"))
+    try:
+        if not isinstance(described, dict):
+            raise ConfigError("the configuration has no training plan")
+        if not isinstance(number, int) or not isinstance(rounds, int):
+            raise ConfigError("the configuration has no round numbers")
+        # Aborted rounds count on the chain: the last ones of a long run stay at the plan's end.
+        return TrainPlan.from_description(described).for_round(min(number, rounds), rounds)
+    except (ConfigError, TypeError) as error:
+        raise PolicyViolation(f"the round's training plan cannot be used: {error}") from None
+
+
+def start_from(base: Model, config: Config) -> tuple[Learner, nn.Module]:
+    """Return learner and module, with the base model loaded.
+
+    Raises:
+        SpecMismatch: the base is not a model of this learner.
+    """
+    learner = learner_of(config)
+    module = learner.build(0)
+    load_model(module, base, learner.shared(module))
+    return learner, module
