@@ -16,6 +16,7 @@ from __future__ import annotations
 import io
 import warnings
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from ledger.errors import DataError
 MAX_FILE_BYTES = 256 * 2**20
 MAX_PIXELS = 64 * 2**20
 FORMATS = ("PNG", "JPEG")
+_ONE_AT_A_TIME = Lock()  # the warning filters are the process's, and opening is quick
 
 Grey = NDArray[np.uint8]
 
@@ -59,7 +61,7 @@ def decode_grey(data: bytes, name: str) -> Grey:
         DataError: not an image of these formats, damaged, or declared over ``MAX_PIXELS``.
     """
     try:
-        with warnings.catch_warnings():
+        with _ONE_AT_A_TIME, warnings.catch_warnings():
             # Pillow warns of a bomb at its own bound; here the declared size decides.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(data), formats=FORMATS)

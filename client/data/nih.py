@@ -10,8 +10,6 @@ Nothing assumes a count or a size. A row that cannot be used is named by its lin
 
 from __future__ import annotations
 
-import csv
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +24,8 @@ from client.data.check import (
     refuse,
     summarise,
 )
-from client.data.records import FINDINGS, Cohort, Record, Sex, View
+from client.data.records import FINDINGS, Cohort, Record, View
+from client.data.tables import MAX_AGE, Row, parse_age, parse_sex, read_list, read_rows
 from ledger.errors import DataError
 
 TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
@@ -41,14 +40,11 @@ NEEDED = (
     "View Position",
 )
 NO_FINDING = "no finding"
-MAX_TABLE_BYTES = 256 * 2**20
-MAX_AGE = 120
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 
 Subset = Literal["train", "test"]
 
 _COLUMN = {name.casefold(): column for column, name in enumerate(FINDINGS)}
-_AGE = re.compile(r"0*(\d{1,3})([YMD]?)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +116,7 @@ def read_nih(root: Path) -> NihTree:
     table = find_table(root)
     files, problems = _index_images(root)
     records: dict[str, Record] = {}
-    for outcome in _read_rows(table, files, root):
+    for outcome in _read_table(table, files, root):
         if isinstance(outcome, Problem):
             problems.append(outcome)
         elif outcome.image_id in records:
@@ -135,7 +131,7 @@ def read_nih(root: Path) -> NihTree:
         for name, path in files.items()
         if name not in named
     ]
-    lists = {name: _read_list(root / file) for name, file in LISTS.items()}
+    lists = {name: read_list(root / file) for name, file in LISTS.items()}
     found = {name: images for name, images in lists.items() if images is not None}
     problems += _list_problems(records, found)
     return NihTree(records=tuple(records.values()), lists=found, problems=tuple(problems))
@@ -174,44 +170,32 @@ def _index_images(root: Path) -> tuple[dict[str, Path], list[Problem]]:
     return files, problems
 
 
-def _read_rows(table: Path, files: dict[str, Path], root: Path) -> Iterator[Record | Problem]:
-    if table.stat().st_size > MAX_TABLE_BYTES:
-        raise DataError(f"{table.name} is over {MAX_TABLE_BYTES:,} bytes")
-    with table.open(encoding="utf-8-sig", newline="") as handle:
-        reader = csv.reader(handle)
-        try:
-            header = [name.strip() for name in next(reader, [])]
-            lacking = [name for name in NEEDED if name not in header]
-            if lacking:
-                raise DataError(f"{table.name} lacks the column {', '.join(lacking)}")
-            columns = [header.index(name) for name in NEEDED]
-            for row in reader:
-                if row:
-                    yield from _read_row(row, columns, reader.line_num, files, root)
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise DataError(f"{table.name} is not a CSV table in UTF-8 ({error})") from None
+def _read_table(table: Path, files: dict[str, Path], root: Path) -> Iterator[Record | Problem]:
+    for row in read_rows(table, NEEDED):
+        if isinstance(row, Problem):
+            yield row
+        else:
+            yield from _read_row(row, files, root)
 
 
-def _read_row(
-    row: list[str], columns: list[int], line: int, files: dict[str, Path], root: Path
-) -> Iterator[Record | Problem]:
-    where = f"row {line}"
-    if len(row) <= max(columns):
-        yield Problem(kind=Kind.BAD_ROW, name=where, detail=f"only {len(row)} columns")
-        return
-    name, findings, follow_up, patient, age, sex, view = (row[c].strip() for c in columns)
+def _read_row(row: Row, files: dict[str, Path], root: Path) -> Iterator[Record | Problem]:
+    name, findings, follow_up, patient, age, sex_text, view = (row.values[c] for c in NEEDED)
     labels = _labels(findings)
     if isinstance(labels, str):
-        yield Problem(kind=Kind.UNKNOWN_FINDING, name=where, detail=f"{name}: {labels}")
+        yield Problem(kind=Kind.UNKNOWN_FINDING, name=row.where, detail=f"{name}: {labels}")
         return
-    wrong = _wrong_field(name, patient, follow_up, sex, view)
-    years = parse_age(age)
-    if wrong or years is False:
-        detail = f"{name or 'no image name'}: {wrong or f'Patient Age {age!r}'}"
-        yield Problem(kind=Kind.BAD_ROW, name=where, detail=detail)
+    years, sex = parse_age(age), parse_sex(sex_text)
+    wrong = _wrong_field(name, patient, follow_up, view)
+    if years is False:
+        wrong = f"Patient Age {age!r}"
+    if sex is False:
+        wrong = f"Patient Gender {sex_text!r}"
+    if wrong or years is False or sex is False:
+        detail = f"{name or 'no image name'}: {wrong}"
+        yield Problem(kind=Kind.BAD_ROW, name=row.where, detail=detail)
         return
     if years is not None and years > MAX_AGE:
-        yield Problem(kind=Kind.IMPLAUSIBLE, name=where, detail=f"{name}: age {years}")
+        yield Problem(kind=Kind.IMPLAUSIBLE, name=row.where, detail=f"{name}: age {years}")
         years = None
     yield Record(
         image=files.get(name, root / name),
@@ -220,17 +204,16 @@ def _read_row(
         labels=labels,
         view=_VIEWS[view.upper()],
         age=years,
-        sex=_SEXES[sex.upper()],
+        sex=sex,
         follow_up=int(follow_up or 0),
         source="nih",
     )
 
 
 _VIEWS: dict[str, View | None] = {"PA": "PA", "AP": "AP", "": None}
-_SEXES: dict[str, Sex | None] = {"M": "M", "F": "F", "": None}
 
 
-def _wrong_field(name: str, patient: str, follow_up: str, sex: str, view: str) -> str:
+def _wrong_field(name: str, patient: str, follow_up: str, view: str) -> str:
     """Return which field cannot be used, or an empty string."""
     if not name or Path(name).name != name:
         return f"Image Index {name!r}"
@@ -238,8 +221,6 @@ def _wrong_field(name: str, patient: str, follow_up: str, sex: str, view: str) -
         return "Patient ID is empty"
     if follow_up and not (follow_up.isascii() and follow_up.isdigit()):
         return f"Follow-up # {follow_up!r}"
-    if sex.upper() not in _SEXES:
-        return f"Patient Gender {sex!r}"
     if view.upper() not in _VIEWS:
         return f"View Position {view!r}"
     return ""
@@ -256,29 +237,6 @@ def _labels(text: str) -> tuple[int, ...] | str:
             return repr(part.strip())
         labels[_COLUMN[name]] = 1
     return tuple(labels)
-
-
-def parse_age(text: str) -> int | Literal[False] | None:
-    """Return whole years of "57", "057Y", "013M" or "004D"; None if blank, False if neither."""
-    if not text:
-        return None
-    match = _AGE.fullmatch(text)
-    if match is None:
-        return False
-    number, unit = int(match[1]), match[2].upper()
-    return {"M": number // 12, "D": number // 365}.get(unit, number)
-
-
-def _read_list(path: Path) -> frozenset[str] | None:
-    if not path.is_file():
-        return None
-    if path.stat().st_size > MAX_TABLE_BYTES:
-        raise DataError(f"{path.name} is over {MAX_TABLE_BYTES:,} bytes")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise DataError(f"{path.name} is not text in UTF-8") from None
-    return frozenset(line.strip() for line in lines if line.strip())
 
 
 def _list_problems(

@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 
 from client.data.check import Kind
 from client.data.commands import app
-from client.data.nih import check_nih, load_nih, parse_age
+from client.data.nih import check_nih, load_nih
 from client.data.records import FINDINGS
+from client.data.tables import parse_age
 from ledger.errors import DataError
 from tests.client.data.trees import HEADER, row, write_image, write_tree
 
