@@ -20,7 +20,7 @@ from ledger.chain_errors import RevertDecoder, revert_data
 from ledger.chain_rpc import TRANSPORT_ERRORS, Transport
 from ledger.chain_types import Receipt
 from ledger.errors import ContractError, LedgerError, TransactionStuck, Unconfirmed
-from ledger.txlog import Mined
+from ledger.transactions import Mined
 
 if TYPE_CHECKING:
     from ledger.txlog import TransactionLog

@@ -6,9 +6,9 @@ again, and the time of each block, so that a development node re-creates the sam
 contract's deadlines, hence its head, depend on the block's time.
 
 One JSON object a line (``docs/adr/0003-chain-back-ends.md``): a header, then ``signed`` (hash,
-raw), ``mined`` (hash, block, timestamp, status, gas_used, logs) or ``rejected`` (hash, message). Every
-line is flushed to the disk before `TransactionLog` returns. A last line without its line end was
-never acted on, and is cut off.
+raw), ``mined`` (hash, block, timestamp, status, gas_used, logs) or ``rejected`` (hash, message).
+Every line is flushed to the disk before `TransactionLog` returns. A last line without its line end
+was never acted on, and is cut off.
 """
 
 from __future__ import annotations
@@ -19,98 +19,22 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
-from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 from web3 import Web3
 from web3.exceptions import TransactionNotFound
-from web3.types import TxReceipt
 
 from ledger.canonical import canonical_json, parse_json
+from ledger.chain_rpc import TRANSPORT_ERRORS
 from ledger.errors import CodecError, JournalCorrupt, TransactionStuck
 from ledger.files import read_bounded, sync_folder
+from ledger.transactions import Mined, to_hex, unhex
 
 FORMAT = "thoracle/transactions/v1"
 MAX_BYTES = 1 << 30
 MAX_LINE = 1 << 20
 _MINING = 10.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Log:
-    """One log as the chain holds it: EIP-55 address, topics (32 bytes each) and data."""
-
-    address: str
-    topics: tuple[bytes, ...]
-    data: bytes
-
-    def to_record(self) -> dict[str, object]:
-        """Return plain JSON values (bytes as 0x-hex)."""
-        return {
-            "address": self.address,
-            "topics": [_hex(topic) for topic in self.topics],
-            "data": _hex(self.data),
-        }
-
-    @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Log:
-        """Read what `to_record` wrote (KeyError, ValueError or TypeError where it cannot)."""
-        return cls(
-            address=to_checksum_address(record["address"]),
-            topics=tuple(unhex(topic) for topic in record["topics"]),
-            data=unhex(record["data"]),
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mined:
-    """What became of a transaction: block number and time (Unix seconds), status, gas, logs."""
-
-    tx_hash: bytes
-    block: int
-    timestamp: int
-    status: int
-    gas_used: int
-    logs: tuple[Log, ...]
-
-    @classmethod
-    def of_receipt(cls, receipt: TxReceipt, timestamp: int) -> Mined:
-        """Read a node's receipt; ``timestamp`` is its block's."""
-        return cls(
-            tx_hash=bytes(receipt["transactionHash"]),
-            block=int(receipt["blockNumber"]),
-            timestamp=int(timestamp),
-            status=int(receipt["status"]),
-            gas_used=int(receipt["gasUsed"]),
-            logs=tuple(
-                Log(
-                    address=to_checksum_address(log["address"]),
-                    topics=tuple(bytes(topic) for topic in log["topics"]),
-                    data=bytes(log["data"]),
-                )
-                for log in receipt["logs"]
-            ),
-        )
-
-    def to_record(self) -> dict[str, object]:
-        """Return plain JSON values, without the hash."""
-        return {
-            "block": self.block,
-            "timestamp": self.timestamp,
-            "status": self.status,
-            "gas_used": self.gas_used,
-            "logs": [log.to_record() for log in self.logs],
-        }
-
-    @classmethod
-    def from_record(cls, tx_hash: bytes, record: Mapping[str, Any]) -> Mined:
-        """Read what `to_record` wrote (KeyError, ValueError or TypeError where it cannot)."""
-        numbers = {key: record[key] for key in ("block", "timestamp", "status", "gas_used")}
-        if not all(type(value) is int and 0 <= value < 1 << 64 for value in numbers.values()):
-            raise ValueError("a number is outside its range")
-        logs = tuple(Log.from_record(log) for log in record["logs"])
-        return cls(tx_hash=tx_hash, logs=logs, **numbers)
 
 
 @dataclass(kw_only=True)
@@ -172,7 +96,7 @@ class TransactionLog:
             raw = unhex(record["raw"])
             if keccak(raw) != tx_hash:
                 raise ValueError("the bytes are not those of their hash")
-            self._entries.setdefault(tx_hash, Entry(tx_hash=tx_hash, raw=raw))
+            self._entries[tx_hash] = Entry(tx_hash=tx_hash, raw=raw)
         elif kind == "mined":
             self._entries[tx_hash].mined = Mined.from_record(tx_hash, record)
         elif kind == "rejected":
@@ -189,8 +113,9 @@ class TransactionLog:
         """Note a signed transaction, durably, before it is broadcast; return its hash."""
         tx_hash = keccak(raw)
         with self._lock:
-            if tx_hash not in self._entries:
-                self._append({"kind": "signed", "hash": _hex(tx_hash), "raw": _hex(raw)})
+            known = self._entries.get(tx_hash)
+            if known is None or known.rejected is not None:  # refused once, offered again
+                self._append({"kind": "signed", "hash": to_hex(tx_hash), "raw": to_hex(raw)})
                 self._entries[tx_hash] = Entry(tx_hash=tx_hash, raw=raw)
         return tx_hash
 
@@ -203,16 +128,16 @@ class TransactionLog:
         with self._lock:
             entry = self._entries.get(mined.tx_hash)
             if entry is None:
-                raise JournalCorrupt(f"{_hex(mined.tx_hash)} was mined but never journalled")
+                raise JournalCorrupt(f"{to_hex(mined.tx_hash)} was mined but never journalled")
             if entry.mined != mined:
-                record = {"kind": "mined", "hash": _hex(mined.tx_hash), **mined.to_record()}
+                record = {"kind": "mined", "hash": to_hex(mined.tx_hash), **mined.to_record()}
                 self._append(record)
                 entry.mined, entry.rejected = mined, None
 
     def rejected(self, tx_hash: bytes, message: str) -> None:
         """Note that the node refused a journalled transaction: it is never sent again."""
         with self._lock:
-            record = {"kind": "rejected", "hash": _hex(tx_hash), "message": message[:200]}
+            record = {"kind": "rejected", "hash": to_hex(tx_hash), "message": message[:200]}
             self._append(record)
             self._entries[tx_hash].rejected = message[:200]
 
@@ -232,11 +157,11 @@ class TransactionLog:
         """Close the file; nothing is pending, every line is already on the disk."""
         self._stream.close()
 
-    def replay(self, web3: Web3, *, warp: Callable[[int], None] | None = None) -> int:
+    def replay(self, node: Node, *, warp: Callable[[int], None] | None = None) -> int:
         """Send again whatever the chain no longer (or not yet) knows.
 
         Args:
-            web3: the node, on the same chain.
+            node: the same chain, as `ChainNode` or the managed node sees it.
             warp: sets the time of the node's next block (development nodes only), so that a
                 mined transaction gets the block time it had.
 
@@ -252,37 +177,34 @@ class TransactionLog:
         for entry in self.entries():
             if entry.rejected is not None and entry.mined is None:
                 continue
-            found = _look_up(web3, entry.tx_hash)
+            found = node.look_up(entry.tx_hash)
             if found is None:
                 if warp is not None and entry.mined is not None:
                     warp(entry.mined.timestamp)
-                if not self._resend(web3, entry):
+                if not self._resend(node, entry):
                     continue
                 sent += 1
-                found = _await_mined(web3, entry.tx_hash)
+                found = _await_mined(node, entry.tx_hash)
             self._settle(entry, found, exact=warp is not None)
         return sent
 
-    def _resend(self, web3: Web3, entry: Entry) -> bool:
-        try:
-            web3.eth.send_raw_transaction(entry.raw)
-        except Exception as error:  # every node has its own refusals
-            if _is_transport(error):
-                raise
-            if entry.mined is not None:
-                raise JournalCorrupt(
-                    f"the node refuses the journalled transaction {_hex(entry.tx_hash)}: {error}"
-                ) from error
-            self.rejected(entry.tx_hash, str(error))
-            return False
-        return True
+    def _resend(self, node: Node, entry: Entry) -> bool:
+        refused = node.send(entry.raw)
+        if refused is None:
+            return True
+        if entry.mined is not None:
+            raise JournalCorrupt(
+                f"the node refuses the journalled transaction {to_hex(entry.tx_hash)}: {refused}"
+            )
+        self.rejected(entry.tx_hash, refused)
+        return False
 
     def _settle(self, entry: Entry, found: Mined, *, exact: bool) -> None:
         """Compare signed content and effects, never block hashes: those may lawfully differ."""
         known = entry.mined
         if known is not None and exact and _effects(known) != _effects(found):
             raise JournalCorrupt(
-                f"the node's record of {_hex(entry.tx_hash)} (block {found.block}) is not the "
+                f"the node's record of {to_hex(entry.tx_hash)} (block {found.block}) is not the "
                 f"journalled one (block {known.block})"
             )
         if known != found:
@@ -293,37 +215,50 @@ def _effects(mined: Mined) -> tuple[object, ...]:
     return (mined.timestamp, mined.status, mined.gas_used, mined.logs)
 
 
-def _look_up(web3: Web3, tx_hash: bytes) -> Mined | None:
-    try:
-        receipt = web3.eth.get_transaction_receipt(tx_hash)  # type: ignore[arg-type]
-    except TransactionNotFound:
+class Node(Protocol):
+    """What a replay needs of a node."""
+
+    def look_up(self, tx_hash: bytes) -> Mined | None:
+        """Return what became of a transaction, or None where it is not mined."""
+
+    def send(self, raw: bytes) -> str | None:
+        """Broadcast a transaction; return why the node refuses it, or None."""
+
+
+class ChainNode:
+    """Any node, through web3; its transport errors pass through."""
+
+    def __init__(self, web3: Web3) -> None:
+        self._web3 = web3
+
+    def look_up(self, tx_hash: bytes) -> Mined | None:
+        """See `Node`."""
+        try:
+            receipt = self._web3.eth.get_transaction_receipt(tx_hash)  # type: ignore[arg-type]
+        except TransactionNotFound:
+            return None
+        block = self._web3.eth.get_block(receipt["blockNumber"])
+        return Mined.of_receipt(receipt, block["timestamp"])
+
+    def send(self, raw: bytes) -> str | None:
+        """See `Node`."""
+        try:
+            self._web3.eth.send_raw_transaction(raw)
+        except TRANSPORT_ERRORS:
+            raise
+        except Exception as error:  # noqa: BLE001 - every node has its own refusals
+            return str(error) or type(error).__name__
         return None
-    return Mined.of_receipt(receipt, web3.eth.get_block(receipt["blockNumber"])["timestamp"])
 
 
-def _await_mined(web3: Web3, tx_hash: bytes) -> Mined:
+def _await_mined(node: Node, tx_hash: bytes) -> Mined:
     deadline = time.monotonic() + _MINING
     while True:
-        found = _look_up(web3, tx_hash)
+        found = node.look_up(tx_hash)
         if found is not None:
             return found
         if time.monotonic() > deadline:
-            raise TransactionStuck(f"the transaction {_hex(tx_hash)} was sent again but not mined")
-        time.sleep(0.01)
-
-
-def _is_transport(error: Exception) -> bool:
-    from ledger.chain_rpc import TRANSPORT_ERRORS
-
-    return isinstance(error, TRANSPORT_ERRORS)
-
-
-def _hex(data: bytes) -> str:
-    return "0x" + data.hex()
-
-
-def unhex(text: object) -> bytes:
-    """Return the bytes of a 0x-hex text (ValueError otherwise)."""
-    if not isinstance(text, str) or not text.startswith("0x"):
-        raise ValueError("not 0x-hex")
-    return bytes.fromhex(text[2:])
+            raise TransactionStuck(
+                f"the transaction {to_hex(tx_hash)} was sent again but not mined"
+            )
+        time.sleep(0.005)
