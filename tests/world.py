@@ -1,0 +1,305 @@
+"""A whole federation in memory: the real contract, coordinator and hospitals, and no torch.
+
+In the manner of python-tuf's ``RepositorySimulator``: everything is real but the chain's node (an
+in-process EVM), the transport (method calls) and the training (a deterministic drift of some
+hundred parameters). One deployed world is shared: ``World.snapshot`` and ``World.restore`` rewind
+chain and disk together, so that each attack starts from the same honest past.
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
+from web3 import Web3
+from web3.types import RPCEndpoint, RPCResponse
+
+from client.agent import Hospital
+from client.policy import Policy
+from client.roles import TrainedUpdate
+from ledger.canonical import sha256, tagged_digest
+from ledger.chain import Ledger
+from ledger.devchain import DevChain
+from ledger.keys import StoredSealKey
+from ledger.manifest import Manifest, Model, encode_model
+from ledger.messages import AttestReply, ProposalOrder, TrainOrder, TrainReply
+from ledger.seal import SealKey, key_from_seed
+from ledger.statement import Phase, Rules, Unit
+from server.plan import Keyring, RoundPlan
+from server.results import RoundResult
+from server.rounds import Coordinator
+from server.screen import ScreenPolicy
+from server.store import RunStore
+
+SHAPES: Mapping[str, tuple[int, ...]] = {"conv.weight": (16, 12), "head.bias": (8,), "norm": (4, 25)}
+EXAMPLES = (160, 192, 224, 256)
+CAP = 10**12
+COMMIT_WINDOW = 600
+ATTEST_WINDOW = 600
+
+
+def account(name: str) -> LocalAccount:
+    """Return the account of a name: the same in every run, and worthless everywhere else."""
+    key = tagged_digest("thoracle/test-account", name)
+    signer: LocalAccount = Account.from_key(key)
+    return signer
+
+
+def seal_key(name: str) -> SealKey:
+    """Return the sealing key of a name."""
+    parts = [tagged_digest("thoracle/test-key", name, i) for i in range(3)]
+    return key_from_seed(b"".join(parts))
+
+
+def initial_model() -> Model:
+    """Return the federation's first model: small, and nowhere zero."""
+    rng = np.random.default_rng(7)
+    return {
+        name: rng.normal(0.0, 0.1, shape).astype(np.float32) for name, shape in SHAPES.items()
+    }
+
+
+class ReadCache:
+    """Answers repeated reads of one mined block from memory: blocks do not change.
+
+    Five parties ask the in-process node the same questions, and its EVM is slow. Only reads that
+    name a block number are kept; ``clear`` forgets them when the chain is rewound.
+    """
+
+    METHODS = frozenset({"eth_call", "eth_getLogs", "eth_getBlockByNumber", "eth_getCode"})
+
+    def __init__(self, web3: Web3) -> None:
+        self._answers: dict[str, RPCResponse] = {}
+        provider = web3.provider
+        self._ask: Callable[[RPCEndpoint, Any], RPCResponse] = provider.make_request  # type: ignore[assignment]
+        provider.make_request = self._answer  # type: ignore[method-assign]
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._answers.clear()
+
+    def _answer(self, method: RPCEndpoint, params: Any) -> RPCResponse:
+        key = f"{method} {params!r}"
+        if method not in self.METHODS or "'latest'" in key or "'pending'" in key:
+            return self._ask(method, params)
+        if key not in self._answers:
+            answer = self._ask(method, params)
+            if "error" in answer:
+                return answer
+            self._answers[key] = answer
+        return copy.deepcopy(self._answers[key])
+
+
+class TinyTrainer:
+    """Trains by drifting: a direction common to the federation plus the hospital's own.
+
+    Two honest hospitals' updates have a cosine of about 0.8, as similar cohorts' have.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __call__(self, base: Model, config: Mapping[str, object], seed: int, /) -> TrainedUpdate:
+        """Return the base, moved by about 0.05 a coordinate."""
+        common = np.random.default_rng([int(str(config["round"])), 1])
+        own = np.random.default_rng([int(str(config["round"])), *self._name.encode()])
+        model = {
+            name: array
+            + np.float32(0.05) * common.standard_normal(array.shape, dtype=np.float32)
+            + np.float32(0.025) * own.standard_normal(array.shape, dtype=np.float32)
+            for name, array in base.items()
+        }
+        return TrainedUpdate(model=model, metrics={"loss": 0.5, "secret": 1.0})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What a world is made of."""
+
+    hospitals: int = 3
+    plan: RoundPlan = field(
+        default_factory=lambda: RoundPlan(
+            rounds=100,
+            learner={"name": "tiny"},
+            screen=ScreenPolicy(),
+            metrics=("loss",),
+            max_norm=4.0,
+            coordinate_drift=0.5,
+            commit_window=COMMIT_WINDOW,
+            attest_window=ATTEST_WINDOW,
+        )
+    )
+    rules: Mapping[str, int] = field(default_factory=dict)
+    unit: Unit = Unit.NONE
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A moment of a world: chain and disk."""
+
+    chain: int
+    disk: Path
+    now: int
+
+
+class World:
+    """One federation.
+
+    Attributes:
+        chain: the in-process chain.
+        ledger: the federation's contract on it.
+        accounts: of the hospitals, by seat.
+        hospitals: the agents, by seat.
+        coordinator: the coordinator.
+        boss: the coordinator's account.
+        key: the coordinator's sealing key (an auditor with a copy can replay).
+    """
+
+    def __init__(self, folder: Path, setting: Setting | None = None) -> None:
+        self.setting = setting or Setting()
+        self.folder = folder
+        self.chain = DevChain()
+        self._cache = ReadCache(self.chain.web3)
+        self.boss = account("coordinator")
+        self.accounts = [account(f"hospital {i}") for i in range(self.setting.hospitals)]
+        self.model = initial_model()
+        self.manifest = Manifest.of_model(self.model)
+        self.key = seal_key("coordinator")
+        data = encode_model(self.model)
+        rules = Rules(
+            federation_id=tagged_digest("thoracle/test-federation"),
+            initial_model=sha256(data),
+            privacy_unit=self.setting.unit,
+            **self.setting.rules,
+        )
+        addresses = [signer.address for signer in self.accounts]
+        self.ledger = Ledger.deploy(self.chain.web3, self.boss, rules, addresses)
+        self._anchors = self.ledger.anchors
+        self._rebuild()
+        self.store.models.put(data)
+        for signer, examples in zip(self.accounts, self._examples(), strict=True):
+            self.ledger.register(signer, CAP, 0, examples)
+
+    def _examples(self) -> Iterable[int]:
+        return (EXAMPLES[i % len(EXAMPLES)] for i in range(self.setting.hospitals))
+
+    # ---- parts ----
+
+    @property
+    def run(self) -> Path:
+        """The coordinator's run folder."""
+        return self.folder / "run"
+
+    def _rebuild(self) -> None:
+        """Make fresh processes over what chain and disk hold, as after a restart."""
+        self.ledger = Ledger(self.chain.web3, self._anchors)
+        self.store = RunStore(self.run)
+        self.coordinator = self.make_coordinator()
+        self.hospitals = [self.make_hospital(i) for i in range(self.setting.hospitals)]
+
+    def make_coordinator(self, **changes: object) -> Coordinator:
+        """Return a coordinator over this world's run folder, with some parts exchanged."""
+        parts: dict[str, object] = {
+            "store": self.store,
+            "ledger": self.ledger,
+            "account": self.boss,
+            "keyring": Keyring(keys=(StoredSealKey(epoch=1, retired=False, key=self.key),)),
+            "plan": self.setting.plan,
+            "manifest": self.manifest,
+            "wait": self.travel_to,
+        }
+        return Coordinator(**{**parts, **changes})  # type: ignore[arg-type]
+
+    def make_hospital(self, seat: int, **changes: object) -> Hospital:
+        """Return the hospital of a seat, with some parts exchanged."""
+        parts: dict[str, object] = {
+            "home": self.folder / "hospitals" / str(seat),
+            "ledger": Ledger(self.chain.web3, self._anchors),
+            "account": self.accounts[seat],
+            "trainer": TinyTrainer(f"hospital {seat}"),
+            "policy": Policy(metrics=frozenset({"loss"})),
+            "clock": self.chain.clock,
+            "patience": 0.0,
+        }
+        return Hospital(**{**parts, **changes})  # type: ignore[arg-type]
+
+    # ---- time ----
+
+    def travel_to(self, until: int) -> None:
+        """Let the chain's clock reach a Unix second."""
+        left = until - self.chain.time()
+        if left > 0:
+            self.chain.travel(left)
+
+    def restart(self) -> None:
+        """Let every process die and start again over the same chain and disk."""
+        self.store.close()
+        self._rebuild()
+
+    def snapshot(self) -> Mark:
+        """Remember chain and disk as they are."""
+        self.store.close()
+        disk = self.folder.parent / f"{self.folder.name}-mark-{self.chain.web3.eth.block_number}"
+        shutil.rmtree(disk, ignore_errors=True)
+        shutil.copytree(self.folder, disk)
+        mark = Mark(self.chain.snapshot(), disk, self.chain.time())
+        self._rebuild()
+        return mark
+
+    def restore(self, mark: Mark) -> None:
+        """Rewind chain and disk; every process starts again."""
+        self.store.close()
+        self.chain.revert(mark.chain)
+        self._cache.clear()
+        shutil.rmtree(self.folder)
+        shutil.copytree(mark.disk, self.folder)
+        self._rebuild()
+
+    # ---- honest play ----
+
+    def train(self, order: TrainOrder, seats: Iterable[int] | None = None) -> list[TrainReply]:
+        """Let hospitals train and commit; return their replies."""
+        chosen = range(len(self.hospitals)) if seats is None else seats
+        return [self.hospitals[seat].train(order) for seat in chosen]
+
+    def attest(
+        self, order: ProposalOrder, seats: Iterable[int] | None = None
+    ) -> dict[int, AttestReply]:
+        """Let hospitals check the sum and answer; return their replies by seat."""
+        chosen = range(len(self.hospitals)) if seats is None else seats
+        return {seat: self.hospitals[seat].attest(order) for seat in chosen}
+
+    def submit(self, replies: Iterable[TrainReply]) -> None:
+        """Bring replies to the coordinator."""
+        for reply in replies:
+            self.coordinator.receive(reply)
+
+    def play(self, *, before_propose: Callable[[], None] | None = None) -> RoundResult:
+        """Play one honest round to its end and return what came of it."""
+        self.submit(self.train(self.coordinator.open_round()))
+        if before_propose is not None:
+            before_propose()
+        return self.conclude()
+
+    def conclude(self) -> RoundResult:
+        """Play the rest of a round whose replies are in."""
+        self.coordinator.close()
+        if self.coordinator.propose() is not None:
+            for reply in self.attest(self.coordinator.serve()).values():
+                self.coordinator.answered(reply)
+        return self.coordinator.finish()
+
+    def clear(self) -> None:
+        """Bring a round that an attack left open to its end, as anybody may after the deadline."""
+        state = self.ledger.round()
+        if state.phase is Phase.COMMITTING:
+            self.ledger.abort(self.boss, state.number)
+        elif state.phase is Phase.ATTESTING:
+            self.coordinator.finish()
