@@ -22,6 +22,7 @@ from ledger.errors import (
     BadKey,
     CodecError,
     EvidenceErased,
+    InvalidStatement,
     KeyLocked,
     OutputError,
     StaleKey,
@@ -107,25 +108,40 @@ def load_account(path: Path, password: str) -> LocalAccount:
         KeyLocked: another password.
     """
     document = _document(path)
-    crypto = document.get("crypto")
-    params = crypto.get("kdfparams") if isinstance(crypto, dict) else None
-    if not isinstance(params, dict):
-        raise BadKey(f"{path} is not a keystore of version 3")
-    if "n" in params:
-        _check_cost(params["n"], MAX_SCRYPT_N)
-        _check_cost(params.get("r", 0), 8)
-        _check_cost(params.get("p", 0), 8)
-    else:
-        _check_cost(params.get("c"), _MAX_PBKDF2)
+    _check_keystore(path, document)
     try:
         account: LocalAccount = Account.from_key(Account.decrypt(document, password))
     except ValueError as error:
         if "MAC" in str(error):
             raise KeyLocked(f"{path} does not open with this password") from None
         raise BadKey(f"{path} is not a keystore: {error}") from None
-    except (KeyError, TypeError, AttributeError) as error:
+    except (LookupError, TypeError, AttributeError, NotImplementedError) as error:
         raise BadKey(f"{path} is not a keystore: {error!r}") from None
+    named = document.get("address")
+    if (
+        not isinstance(named, str)
+        or named.lower().removeprefix("0x") != account.address[2:].lower()
+    ):
+        raise BadKey(f"{path} holds the key of another address than it names")
     return account
+
+
+def _check_keystore(path: Path, document: dict[str, object]) -> None:
+    """Bound every cost the file asks for, before the library spends it."""
+    match document:
+        case {
+            "version": 3,
+            "crypto": {"cipher": "aes-128-ctr", "kdfparams": {"dklen": 32, **params}},
+        }:
+            pass
+        case _:
+            raise BadKey(f"{path} is not a keystore of version 3")
+    if "n" in params:
+        _check_cost(params["n"], MAX_SCRYPT_N)
+        _check_cost(params.get("r"), 8)
+        _check_cost(params.get("p"), 8)
+    else:
+        _check_cost(params.get("c"), _MAX_PBKDF2)
 
 
 def _refuse_existing(path: Path) -> None:
@@ -159,9 +175,12 @@ def save_seal_key(
         OutputError: the file exists or cannot be written.
         EvidenceErased: a key of this name was destroyed before.
         BadKey: the cost is over its bound.
+        InvalidStatement: the epoch is not an unsigned integer of 32 bits.
     """
     _refuse_existing(path)
     _refuse_erased(path)
+    if isinstance(epoch, bool) or not isinstance(epoch, int) or not 0 <= epoch < 1 << 32:
+        raise InvalidStatement(f"a key epoch is an unsigned integer of 32 bits, not {epoch!r}")
     n = _check_cost(scrypt_n, MAX_SCRYPT_N)
     salt, nonce = secrets.token_bytes(32), secrets.token_bytes(12)
     document: dict[str, object] = {
@@ -248,16 +267,17 @@ def destroy_seal_key(path: Path, *, reason: str, time: int) -> None:
     """
     if not path.exists():
         _refuse_erased(path)
-    document = _document(path)
-    record = {
-        "format": _TOMBSTONE_FORMAT,
-        "epoch": document.get("epoch"),
-        "key_id": document.get("key_id"),
-        "file_digest": sha256(read_private(path)).hex(),
-        "reason": reason[:200],
-        "time": time,
-    }
-    atomic_write(_tombstone(path), canonical_json(record))
+    if not _tombstone(path).exists():  # else a crash came between the record and the removal
+        document = _document(path)
+        record = {
+            "format": _TOMBSTONE_FORMAT,
+            "epoch": document.get("epoch"),
+            "key_id": document.get("key_id"),
+            "file_digest": sha256(read_private(path)).hex(),
+            "reason": reason[:200],
+            "time": time,
+        }
+        atomic_write(_tombstone(path), canonical_json(record))
     try:
         with path.open("r+b") as stream:
             stream.write(secrets.token_bytes(path.stat().st_size))
