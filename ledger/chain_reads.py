@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from web3 import Web3
 from web3.exceptions import BadFunctionCallOutput, BlockNotFound, Web3RPCError
@@ -25,6 +25,8 @@ from ledger.chain_rpc import TRANSPORT_ERRORS, Patience, Transport
 from ledger.chain_types import Answer, Closing, LedgerEvent, MemberState, RoundState, Tip
 from ledger.errors import LedgerUnavailable, Unconfirmed, WrongLedger
 from ledger.statement import Commit, Domain, Opening, Proposal, Rules
+
+T = TypeVar("T")
 
 
 class LedgerReader:
@@ -197,6 +199,10 @@ class LedgerReader:
         return closing_of(found[0]) if found else None
 
     # ---- asking ----
+
+    def ask(self, what: str, question: Callable[[], T]) -> T:
+        """Ask the node anything else, with this ledger's patience (see `Transport.read`)."""
+        return self._transport.read(what, question)
 
     def _call(self, name: str, *args: Any, block: int | None = None) -> Any:
         """Call a view at one height; an absent contract is an error of its own."""
