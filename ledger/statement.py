@@ -88,7 +88,7 @@ def _digest(name: str, value: bytes) -> None:
 
 
 def _address(name: str, value: str) -> None:
-    if not isinstance(value, str) or not is_checksum_address(value):
+    if not isinstance(value, str) or len(value) != 42 or not is_checksum_address(value):
         raise InvalidStatement(f"{name} must be an EIP-55 address, not {value!r}")
 
 
@@ -219,7 +219,12 @@ class Commit(_Statement):
     mechanism: Mechanism
 
     def commit_hash(self, federation_id: bytes) -> bytes:
-        """keccak256(abi.encode(COMMIT_TAG, federationId, round, hospital, seal, opening, m))."""
+        """keccak256(abi.encode(COMMIT_TAG, federationId, round, hospital, seal, opening, m)).
+
+        Raises:
+            InvalidStatement: the federation's id is not 32 bytes.
+        """
+        _digest("federation_id", federation_id)
         return keccak(
             abi_encode(
                 [
@@ -298,7 +303,17 @@ def beacon_of(
 
     ``commit_hashes`` are the accepted hospitals', by ascending seat. Every committed update is
     fixed inside the hash (through its opening digest), so there is no nonce to withhold.
+
+    Raises:
+        InvalidStatement: a digest is not 32 bytes (the ABI would pad it), or a number is out of
+            range.
     """
+    for name, value in (("federation_id", federation_id), ("sum_digest", sum_digest)):
+        _digest(name, value)
+    for value in (model_digest, *commit_hashes):
+        _digest("a digest inside the beacon", value)
+    _uint("round", round, 32)
+    _uint("accepted", accepted, 64)
     return keccak(
         abi_encode(
             ["bytes32", "bytes32", "uint32", "bytes32", "bytes32", "uint64", "bytes32"],
@@ -316,7 +331,14 @@ def beacon_of(
 
 
 def pack_probes(probes: list[tuple[int, ...]]) -> bytes:
-    """Pack probes (accepted hospitals by ascending seat) as big-endian int64, 16 a hospital."""
+    """Pack probes (accepted hospitals by ascending seat) as big-endian int64, 16 a hospital.
+
+    Raises:
+        InvalidStatement: a hospital has other than 16 probes, or one is no int64.
+    """
+    for row in probes:
+        if len(row) != PROBES or not all(-(1 << 63) <= t < 1 << 63 for t in row):
+            raise InvalidStatement(f"a hospital has {PROBES} probes, each a signed 64-bit integer")
     return b"".join(t.to_bytes(8, "big", signed=True) for row in probes for t in row)
 
 
