@@ -38,7 +38,11 @@ from server.rounds import Coordinator
 from server.screen import ScreenPolicy
 from server.store import RunStore
 
-SHAPES: Mapping[str, tuple[int, ...]] = {"conv.weight": (16, 12), "head.bias": (8,), "norm": (4, 25)}
+SHAPES: Mapping[str, tuple[int, ...]] = {
+    "conv.weight": (16, 12),
+    "head.bias": (8,),
+    "norm": (4, 25),
+}
 EXAMPLES = (160, 192, 224, 256)
 CAP = 10**12
 COMMIT_WINDOW = 600
@@ -61,9 +65,7 @@ def seal_key(name: str) -> SealKey:
 def initial_model() -> Model:
     """Return the federation's first model: small, and nowhere zero."""
     rng = np.random.default_rng(7)
-    return {
-        name: rng.normal(0.0, 0.1, shape).astype(np.float32) for name, shape in SHAPES.items()
-    }
+    return {name: rng.normal(0.0, 0.1, shape).astype(np.float32) for name, shape in SHAPES.items()}
 
 
 class ReadCache:
@@ -78,7 +80,7 @@ class ReadCache:
     def __init__(self, web3: Web3) -> None:
         self._answers: dict[str, RPCResponse] = {}
         provider = web3.provider
-        self._ask: Callable[[RPCEndpoint, Any], RPCResponse] = provider.make_request  # type: ignore[assignment]
+        self._ask: Callable[[RPCEndpoint, Any], RPCResponse] = provider.make_request
         provider.make_request = self._answer  # type: ignore[method-assign]
 
     def clear(self) -> None:
@@ -179,7 +181,7 @@ class World:
             privacy_unit=self.setting.unit,
             **self.setting.rules,
         )
-        addresses = [signer.address for signer in self.accounts]
+        addresses = [str(signer.address) for signer in self.accounts]
         self.ledger = Ledger.deploy(self.chain.web3, self.boss, rules, addresses)
         self._anchors = self.ledger.anchors
         self._rebuild()
