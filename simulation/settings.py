@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,12 @@ class Settings:
     """``anvil`` for a managed node, or the URL of an external one."""
     cpus: int = 0
     """Processors for Ray; 0 takes them all."""
+    hospital_timeout: int = 1800
+    """Seconds one call of a hospital may take before it is given up."""
+    learner_options: dict[str, Any] = field(default_factory=dict)
+    """Options of the learner's class."""
+    train_options: dict[str, Any] = field(default_factory=dict)
+    """Further fields of the local training plan (``client.train.TrainPlan``)."""
 
     def __post_init__(self) -> None:
         """Check every range.
@@ -76,6 +82,7 @@ class Settings:
         _at_least("commit_window", self.commit_window, 5, 7 * 86_400)
         _at_least("attest_window", self.attest_window, 5, 7 * 86_400)
         _at_least("cpus", self.cpus, 0, 1024)
+        _at_least("hospital_timeout", self.hospital_timeout, 1, 7 * 86_400)
         for name in ("learning_rate", "max_norm", "coordinate_drift"):
             if not 0 < getattr(self, name) < 1e6:
                 raise ConfigError(f"{name} must be a positive number")
@@ -123,13 +130,13 @@ def settings_from(values: dict[str, Any]) -> Settings:
     Raises:
         ConfigError: an unknown name, a value of the wrong type, or one outside its range.
     """
-    known = {item.name: item for item in dataclasses.fields(Settings)}
+    defaults = Settings().to_dict()
     checked: dict[str, Any] = {}
     for name, value in values.items():
         key = name.replace("-", "_")
-        if key not in known:
-            raise ConfigError(f"unknown setting {name!r}; known are {', '.join(sorted(known))}")
-        default = known[key].default
+        if key not in defaults:
+            raise ConfigError(f"unknown setting {name!r}; known are {', '.join(sorted(defaults))}")
+        default = defaults[key]
         if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)  # noqa: PLW2901 - TOML writes 1 for 1.0
         if type(value) is not type(default):

@@ -1,0 +1,73 @@
+"""Whose radiographs a simulated federation trains and is scored on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.data.nih import LISTS, load_nih
+from client.data.records import Cohort
+from ledger.errors import DataError
+from simulation.partition import Indices, partition, split_patients
+from simulation.phantoms import write_phantoms
+from simulation.settings import PHANTOMS, Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shares:
+    """One hospital's rows of the training cohort; patients of the two parts are disjoint."""
+
+    train: Indices
+    held: Indices
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cohorts:
+    """What was loaded: who trains on what, and the central test set, if there is one."""
+
+    train: Cohort
+    hospitals: tuple[Shares, ...]
+    test: Cohort | None
+
+
+def gather(settings: Settings, phantom_folder: Path) -> Cohorts:
+    """Load (or draw) the data and cut it into hospitals; no file of the data is changed.
+
+    Args:
+        settings: which data, how many hospitals, how to partition.
+        phantom_folder: where phantoms are written, if they are asked for.
+
+    Raises:
+        DataError, ConfigError: the data cannot be used, or not for so many hospitals.
+    """
+    root = Path(settings.data)
+    if settings.data == PHANTOMS:
+        write_phantoms(phantom_folder, settings.patients, settings.seed, size=settings.size)
+        root = phantom_folder
+    has_lists = (root / LISTS["train"]).is_file()
+    train = load_nih(root, "train" if has_lists else None)
+    test = _test_cohort(settings, root)
+    _no_shared_patients(train, test, separate=bool(settings.test))
+    rows = partition(train, settings.hospitals, settings.partition, settings.seed)
+    shares = []
+    for number, mine in enumerate(rows):
+        part = train.select(mine)
+        kept, held = split_patients(part, settings.held_back, settings.seed + number)
+        shares.append(Shares(train=mine[kept], held=mine[held]))
+    return Cohorts(train=train, hospitals=tuple(shares), test=test)
+
+
+def _test_cohort(settings: Settings, root: Path) -> Cohort | None:
+    where = Path(settings.test) if settings.test else root
+    if (where / LISTS["test"]).is_file():
+        return load_nih(where, "test")
+    return load_nih(where) if settings.test else None
+
+
+def _no_shared_patients(train: Cohort, test: Cohort | None, *, separate: bool) -> None:
+    """Refuse a patient on both sides; a separate folder numbers its patients on its own."""
+    if test is None or separate:
+        return
+    both = sorted(set(train.patients()) & set(test.patients()))
+    if both:
+        raise DataError(f"{len(both)} patients are in both lists, {both[0]} among them")

@@ -1,0 +1,270 @@
+"""From settings to a federation that is ready to run: data, keys, a chain, registered hospitals.
+
+Everything that can be refused is refused before the run folder exists: it is built beside its
+place and moved there whole. Only then is the chain started, in the folder it stays in.
+
+In this one-machine federation all parties' keys lie in the run folder, each readable by its owner
+only, under passwords in files beside them. A deployment gives every party its own machine.
+"""
+
+from __future__ import annotations
+
+import platform
+import secrets
+import shutil
+import tempfile
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from eth_account.signers.local import LocalAccount
+
+from client.data.preprocess import load_pixels
+from client.data.records import Cohort
+from client.evaluate_local import LOCAL_METRICS
+from client.home import HospitalSpec, open_hospital
+from client.learners import get_learner, module_to_model
+from client.learners.interface import Learner
+from client.shard import Shard, read_shard, write_shard
+from client.train import TrainPlan
+from client.trainer import TRAIN_METRICS
+from ledger.anchors import Anchors
+from ledger.canonical import canonical_json
+from ledger.chain import Ledger
+from ledger.chain_rpc import connect
+from ledger.errors import OutputError
+from ledger.files import ObjectStore, atomic_write
+from ledger.keys import SCRYPT_N_SIMULATION, create_account, load_account, save_seal_key
+from ledger.manifest import Manifest, encode_model
+from ledger.seal import new_key
+from ledger.statement import BASIS, Rules, Unit
+from server.plan import RoundPlan
+from server.screen import ScreenPolicy
+from simulation.cohorts import Cohorts, gather
+from simulation.priors import nih_prior
+from simulation.progress import Steps
+from simulation.settings import Settings
+from simulation.testset import write_test_set
+
+RUN_FORMAT = "thoracle/run/v1"
+NO_CAP = 2**40 - 1
+"""The cap of a hospital in a federation without privacy: nothing is ever charged against it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """A run folder that is whole but for its chain."""
+
+    folder: Path
+    learner: Learner
+    manifest: Manifest
+    initial_model: bytes
+    hospitals: tuple[str, ...]
+
+
+def build_folder(settings: Settings, out: Path, steps: Steps) -> Draft:
+    """Make the run folder with data, keys and the initial model, whole or not at all.
+
+    Raises:
+        OutputError: ``out`` is not empty, or cannot be written.
+        DataError, ConfigError: the data or the settings cannot be used. Nothing is left behind.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError(f"the run folder {out} is not empty; choose another name or remove it")
+    learner = learner_of(settings)
+    train_plan(settings)  # refuses a wrong training option before any work
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    except OSError as error:
+        raise OutputError(f"the run folder {out} cannot be made: {error.strerror}") from None
+    try:
+        steps.say("Reading radiographs")
+        cohorts = gather(settings, draft / "phantoms")
+        names = _write_hospitals(settings, cohorts, draft, steps)
+        _write_test(settings, cohorts.test, draft)
+        manifest, initial = _write_model(settings, learner, draft)
+        _write_coordinator(draft)
+        draft.chmod(0o755)
+        if out.exists():
+            out.rmdir()
+        draft.rename(out)
+    except OSError as error:
+        raise OutputError(f"the run folder {out} cannot be written: {error.strerror}") from None
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return Draft(
+        folder=out, learner=learner, manifest=manifest, initial_model=initial, hospitals=names
+    )
+
+
+def learner_of(settings: Settings) -> Learner:
+    """Return the learner the settings name.
+
+    Raises:
+        ConfigError: it is unknown, or an option is wrong.
+    """
+    return get_learner(settings.learner, input_size=settings.size, **settings.learner_options)
+
+
+def train_plan(settings: Settings) -> TrainPlan:
+    """Return the local training plan.
+
+    Raises:
+        ConfigError: an option is unknown or out of range.
+    """
+    return TrainPlan.from_description(
+        {
+            "epochs": settings.epochs,
+            "batch_size": settings.batch_size,
+            "learning_rate": settings.learning_rate,
+            "weight_decay": settings.weight_decay,
+            **settings.train_options,
+        }
+    )
+
+
+def round_plan(settings: Settings, learner: Learner) -> RoundPlan:
+    """Return what the coordinator asks of every round."""
+    return RoundPlan(
+        rounds=settings.rounds,
+        learner=learner.describe(),
+        train=train_plan(settings).describe(),
+        screen=ScreenPolicy(directions=settings.screen),
+        metrics=(*LOCAL_METRICS, *TRAIN_METRICS),
+        max_norm=settings.max_norm,
+        coordinate_drift=settings.coordinate_drift,
+        commit_window=settings.commit_window,
+        attest_window=settings.attest_window,
+    )
+
+
+def _write_hospitals(
+    settings: Settings, cohorts: Cohorts, folder: Path, steps: Steps
+) -> tuple[str, ...]:
+    codes = cohorts.train.patient_codes()
+    labels = cohorts.train.label_matrix()
+    with steps.bar("Preparing hospitals", len(cohorts.hospitals)) as advance:
+        for number, rows in enumerate(cohorts.hospitals):
+            home = folder / "hospitals" / str(number)
+            home.mkdir(parents=True, mode=0o700)
+            shard = Shard(
+                train_pixels=load_pixels(cohorts.train.select(rows.train), settings.size),
+                train_labels=labels[rows.train],
+                train_patients=codes[rows.train],
+                held_pixels=load_pixels(cohorts.train.select(rows.held), settings.size),
+                held_labels=labels[rows.held],
+                held_patients=codes[rows.held],
+            )
+            write_shard(home / "shard.npz", shard)
+            atomic_write(home / "policy.toml", _policy().encode(), mode=0o600)
+            _new_account(home / "account.json", home / "password")
+            advance()
+    return tuple(f"hospital {number}" for number in range(len(cohorts.hospitals)))
+
+
+def _policy() -> str:
+    names = ", ".join(f'"{name}"' for name in sorted((*LOCAL_METRICS, *TRAIN_METRICS)))
+    return (
+        "# What this hospital lets a coordinator ask. A simulated federation holds phantoms or\n"
+        "# public images, so plain scores may leave.\n"
+        f"metrics = [{names}]\n"
+    )
+
+
+def _new_account(keystore: Path, password_file: Path) -> LocalAccount:
+    password = secrets.token_urlsafe(24)
+    atomic_write(password_file, password.encode(), mode=0o600)
+    return create_account(keystore, password, scrypt_n=SCRYPT_N_SIMULATION)
+
+
+def _write_test(settings: Settings, cohort: Cohort | None, folder: Path) -> None:
+    if cohort is None:
+        return
+    pixels = load_pixels(cohort, settings.size)
+    write_test_set(folder / "test.npz", cohort, pixels)
+
+
+def _write_model(settings: Settings, learner: Learner, folder: Path) -> tuple[Manifest, bytes]:
+    module = learner.build(settings.seed, nih_prior())
+    model = module_to_model(module, learner.shared(module))
+    store = ObjectStore(folder / "models", ".safetensors")
+    return Manifest.of_model(model), store.put(encode_model(model))
+
+
+def _write_coordinator(folder: Path) -> None:
+    keys = folder / "keys"
+    keys.mkdir(mode=0o700)
+    _new_account(keys / "coordinator.json", keys / "password")
+    password = (keys / "password").read_text()
+    save_seal_key(keys / "seal-1.json", new_key(), password, epoch=1, scrypt_n=SCRYPT_N_SIMULATION)
+
+
+def deploy(settings: Settings, draft: Draft, rpc: str, steps: Steps) -> Ledger:
+    """Deploy the contract, register every hospital by its own transaction, write ``run.json``.
+
+    Raises:
+        LedgerUnavailable: the chain cannot be reached.
+        ContractError: the contract refused (a wrong rule).
+    """
+    folder = draft.folder
+    coordinator = load_account(
+        folder / "keys" / "coordinator.json", (folder / "keys" / "password").read_text()
+    )
+    homes = [folder / "hospitals" / str(number) for number in range(len(draft.hospitals))]
+    founders: list[str] = [
+        load_account(home / "account.json", (home / "password").read_text()).address
+        for home in homes
+    ]
+    rules = Rules(
+        federation_id=secrets.token_bytes(32),
+        initial_model=draft.initial_model,
+        privacy_unit=Unit.NONE,
+        min_accepted_of_commits=round(settings.min_accepted * BASIS),
+        min_accepted_of_members=round(settings.min_accepted * BASIS),
+        max_silent_share=round(settings.silent_share * BASIS),
+        share_cap=round(settings.share_cap * BASIS),
+    )
+    ledger = Ledger.deploy(connect(rpc), coordinator, rules, founders)
+    with steps.bar("Registering hospitals", len(homes)) as advance:
+        for number, home in enumerate(homes):
+            spec = HospitalSpec(
+                name=draft.hospitals[number],
+                rpc=rpc,
+                anchors=ledger.anchors,
+                seed=settings.seed + 1 + number,
+            )
+            spec.write(home)
+            hospital = open_hospital(home)
+            hospital.register(NO_CAP, examples_of(home))
+            advance()
+    write_run(settings, draft, ledger.anchors, founders)
+    return ledger
+
+
+def examples_of(home: Path) -> int:
+    """Return how many images a hospital trains on."""
+    return len(read_shard(home / "shard.npz").train_pixels)
+
+
+def write_run(settings: Settings, draft: Draft, anchors: Anchors, founders: list[str]) -> None:
+    """Write ``run.json``: configuration, seeds, versions, addresses and anchors."""
+    record = {
+        "format": RUN_FORMAT,
+        "config": settings.to_dict(),
+        "anchors": anchors.to_record(),
+        "coordinator": anchors.coordinator,
+        "hospitals": [
+            {"name": name, "address": address}
+            for name, address in zip(draft.hospitals, founders, strict=True)
+        ],
+        "learner": draft.learner.describe(),
+        "manifest": draft.manifest.to_json(),
+        "initial_model": draft.initial_model.hex(),
+        "privacy": None,
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("flwr", "torch", "timm", "numpy", "web3")},
+        },
+    }
+    atomic_write(draft.folder / "run.json", canonical_json(record))
