@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
+import rlp
 from eth.constants import BLANK_ROOT_HASH, ZERO_ADDRESS, ZERO_HASH32
 from eth.db.atomic import AtomicDB
 from eth.exceptions import PyEVMError
@@ -29,6 +30,8 @@ from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 from eth_utils.exceptions import ValidationError
 from rlp.exceptions import RLPException
+from trie.hexary import HexaryTrie
+from trie.iter import NodeIterator
 
 from contracts.artefact import load_artefact
 from ledger.errors import BundleInvalid, EventMismatch
@@ -62,6 +65,7 @@ class Difference:
 class Reexecution:
     """What running the transactions again gave, computed and not read from the history.
 
+    ``storage`` maps keccak(slot) to the slot's value (the trie holds no other name of a slot);
     ``seconds`` is the time spent in the EVM; ``gas_used`` the sum over all transactions, equal to
     ``gas_told`` where the node runs the same fork (the managed one does).
     """
@@ -70,6 +74,7 @@ class Reexecution:
     head: bytes
     sequence: int
     storage_root: bytes
+    storage: Mapping[bytes, int] = field(repr=False)
     code: bytes = field(repr=False)
     seconds: float
     gas_used: int
@@ -156,6 +161,13 @@ class _Machine:
         account = self._state._account_db._get_account(contract)  # noqa: SLF001 - no public way
         return bytes(account.storage_root)
 
+    def storage(self, contract: bytes) -> dict[bytes, int]:
+        trie: Any = HexaryTrie(self._database, self.storage_root(contract))
+        return {
+            bytes(key): int.from_bytes(rlp.decode(value), "big")
+            for key, value in NodeIterator(trie).items()
+        }
+
     def code(self, contract: bytes) -> bytes:
         return bytes(self._state.get_code(contract))
 
@@ -196,6 +208,7 @@ def reexecute(
         head=head,
         sequence=sequence,
         storage_root=machine.storage_root(contract),
+        storage=machine.storage(contract),
         code=machine.code(contract),
         seconds=seconds,
         gas_used=gas_used,
