@@ -1,0 +1,168 @@
+"""The trainer of a hospital under differential privacy: DP-SGD by patients on its own images.
+
+What it runs is what its guard was charged for: the mechanism is rebuilt from the same fields of
+the configuration, and the guard refuses to settle anything else. Its metrics are empty: losses
+and counts are functions of private data that nobody charged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from client.dpsgd import PrivatePlan, train_private
+from client.learners.augment import augment
+from client.learners.determinism import deterministic
+from client.learners.exchange import module_to_model
+from client.learners.inputs import standardise
+from client.noise import Keystream
+from client.privacy_plan import PrivacyPlan
+from client.roles import Config, TrainedUpdate
+from client.trainer import learner_of, plan_of, start_from
+from ledger.errors import ConfigError, PolicyViolation
+from ledger.manifest import Model
+from ledger.quantise import bucket_weight
+from ledger.statement import Mechanism, Unit
+
+EXTRA = ("clip_norm", "multiplicity", "physical_batch")
+"""Fields of the configuration's ``privacy`` beside the mechanism: none changes its epsilon."""
+MAX_MULTIPLICITY = 64
+MAX_PHYSICAL_BATCH = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivateTrainer:
+    """Trains with privacy on this hospital's own images.
+
+    Attributes:
+        pixels: (N, 1, S, S) uint8.
+        labels: (N, L) int8 of 1, 0 and -1 (unknown).
+        patients: (N,) int64, the patient of each image.
+        insecure_seed: a known seed for the noise (tests only; the run is then marked so).
+        progress: called with (steps done, steps).
+    """
+
+    pixels: NDArray[np.uint8] = field(repr=False)
+    labels: NDArray[np.int8] = field(repr=False)
+    patients: NDArray[np.int64] = field(repr=False)
+    insecure_seed: int | None = None
+    progress: Callable[[int, int], None] | None = None
+
+    def check(self, config: Config) -> None:
+        """Refuse what cannot be trained here, before any budget is spent.
+
+        Raises:
+            PolicyViolation: a field is unknown, missing or out of range.
+        """
+        learner_of(config)
+        private_plan_of(config)
+
+    def __call__(self, base: Model, config: Config, seed: int, /) -> TrainedUpdate:
+        """Return the model after one private round.
+
+        Args:
+            base: the model to start from.
+            config: the round's configuration.
+            seed: fixes augmentation and dropout; never noise or sampling.
+
+        Raises:
+            PrivacyError: too few patients, or a module or loss that couples samples.
+            SpecMismatch: the base is not a model of the round's learner.
+        """
+        plan, mechanism, unit = private_plan_of(config)
+        learner, module = start_from(base, config)
+        local = plan_of(config)
+        units = self.patients if unit is Unit.PATIENT else np.arange(len(self.patients))
+        motion = torch.Generator().manual_seed(seed)
+        moves = local.augmentation.moves
+
+        def moved(images: Tensor) -> Tensor:
+            return augment(images, local.augmentation, motion)
+
+        def batch_of(rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+            images = standardise(torch.from_numpy(self.pixels[rows]))
+            if moves and plan.multiplicity == 1:
+                images = moved(images)
+            return images, torch.from_numpy(self.labels[rows])
+
+        with deterministic(seed=seed, threads=local.threads):
+            train_private(
+                module,
+                learner.loss,
+                batch_of,
+                units,
+                plan,
+                public_units=bucket_weight(len(np.unique(units))),
+                input_shape=(
+                    (learner.channels, learner.input_size, learner.input_size),
+                    learner.labels,
+                ),
+                keystream=self._keystream(seed),
+                augment=moved if moves else None,
+                progress=self.progress,
+            )
+        return TrainedUpdate(
+            model=module_to_model(module, learner.shared(module)), mechanism=mechanism
+        )
+
+    def _keystream(self, round_seed: int) -> Keystream:
+        if self.insecure_seed is None:
+            return Keystream()
+        return Keystream.insecure_test(self.insecure_seed, round_seed)
+
+
+def private_plan_of(config: Config) -> tuple[PrivatePlan, Mechanism, Unit]:
+    """Return what a configuration's round runs, what that is on the chain, and for whom.
+
+    Raises:
+        PolicyViolation: the configuration has no such plan.
+    """
+    offered = config.get("privacy")
+    local = plan_of(config)
+    try:
+        if not isinstance(offered, dict):
+            raise ConfigError("the round offers no differential privacy")
+        run = PrivacyPlan.from_config(offered)
+        known = set(run.to_config()) | set(EXTRA)
+        if set(offered) != known:
+            raise ConfigError(f"the privacy plan's fields are {sorted(known)}")
+        clip, copies, batch = (offered[name] for name in EXTRA)
+        release = run.release()
+        plan = PrivatePlan(
+            steps=run.steps,
+            sample_rate=release.sample_rate,
+            noise_multiplier=release.noise_multiplier,
+            clip_norm=_number(clip, "clip_norm", 1e6),
+            learning_rate=local.rate(0.5),
+            optimiser=local.optimiser,
+            weight_decay=local.weight_decay,
+            multiplicity=_whole(copies, "multiplicity", MAX_MULTIPLICITY),
+            physical_batch=_whole(batch, "physical_batch", MAX_PHYSICAL_BATCH),
+        )
+    except ConfigError as error:
+        raise PolicyViolation(f"the round's privacy cannot be used: {error}") from None
+    mechanism = Mechanism(
+        noise_multiplier=run.noise_multiplier,
+        sample_rate=run.sample_rate,
+        steps=run.steps,
+        delta=run.delta,
+    )
+    return plan, mechanism, run.unit
+
+
+def _number(value: Any, name: str, high: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= high:
+        raise ConfigError(f"{name} must be a number above 0 and at most {high:g}")
+    return float(value)
+
+
+def _whole(value: Any, name: str, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= high:
+        raise ConfigError(f"{name} must be a whole number from 1 to {high}")
+    return value
