@@ -22,7 +22,6 @@ from typing import Final
 
 from eth_account.signers.local import LocalAccount
 from filelock import FileLock, Timeout
-from ledger.witness import Witness
 
 from client.check import check_base, check_order
 from client.guard import NoPrivacy, PrivacyGuard
@@ -41,6 +40,7 @@ from ledger.manifest import Model, decode_model
 from ledger.messages import AttestReply, ProposalOrder, TrainOrder, TrainReply
 from ledger.quantise import bucket_weight
 from ledger.statement import Opening
+from ledger.witness import Witness
 
 __all__ = ["Hospital", "TrainedUpdate", "Trainer"]
 
@@ -92,7 +92,6 @@ class Hospital:
         self._spool = Spool(home / "spool")
         self._models = ObjectStore(home / "models", ".safetensors")
         self._juror = Juror(ledger, account, self._spool, self._models, policy)
-        self._witness = Witness(home / "witness.json", ledger, clock=clock)
 
     @property
     def address(self) -> str:
@@ -135,7 +134,7 @@ class Hospital:
             PrivacyError: the budget does not allow it; nothing was trained.
         """
         with self._exclusive():
-            self._witness.check()
+            witness = self._witness()
             opening = read_opening(self._ledger, order.round)
             terms = RoundTerms.parse(order.config)
             check_order(terms, opening, order.public_keys, order.key_epoch)
@@ -143,8 +142,8 @@ class Hospital:
             if entry is None:
                 base = self._accept(order, opening, terms)
                 entry = self._make_update(order, opening, terms, base)
-            self._commit(entry, opening)
-            self._witness.advance()
+            self._commit(entry, opening, witness)
+            witness.advance()
             return TrainReply(
                 hospital=self.address,
                 round=order.round,
@@ -160,12 +159,12 @@ class Hospital:
             ContractError: no round or proposal is live, or the window has closed.
         """
         with self._exclusive():
-            self._witness.check()
+            witness = self._witness()
             read_opening(self._ledger, order.round)
             verdict = self._juror.verdict(order)
             self._juror.send(verdict)
             verdict = self._score(verdict)
-            self._witness.advance()
+            witness.advance()
             return AttestReply(
                 hospital=self.address,
                 round=order.round,
@@ -230,7 +229,7 @@ class Hospital:
         self._forget(number, opening.base_model)
         return entry
 
-    def _commit(self, entry: Entry, opening: Opening) -> None:
+    def _commit(self, entry: Entry, opening: Opening, witness: Witness) -> None:
         """Put a finished update's digests on the chain, once.
 
         Raises:
@@ -250,13 +249,14 @@ class Hospital:
         if self._is_committed(entry):
             return
         try:
-            self._ledger.commit(
+            receipt = self._ledger.commit(
                 self._account,
                 open_head=entry.open_head,
                 seal_digest=entry.seal_digest,
                 opening_digest=entry.opening_digest,
                 mechanism=entry.mechanism,
             )
+            witness.observe(receipt)
         except AlreadyCommitted:
             # The transaction of an earlier attempt may have been mined meanwhile.
             if not self._is_committed(entry):
@@ -287,6 +287,12 @@ class Hospital:
         return verdict
 
     # ---- small parts ----
+
+    def _witness(self) -> Witness:
+        """Return the witness, read afresh, once the chain agrees with all it has seen."""
+        witness = Witness(self._home / "witness.json", self._ledger, now=self._clock)
+        witness.check()
+        return witness
 
     def _round_seed(self, number: int) -> int:
         return int.from_bytes(tagged_digest("thoracle/train-seed/v1", self._seed, number)[:8]) >> 1
