@@ -13,9 +13,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
-from eth_utils.address import is_checksum_address
-
 from ledger.errors import InvalidStatement, OversizeUpdate, UndeclaredOutput
+from ledger.fields import Checked, address, digest, uint
 
 Value = bytes | int | str | float | list[int] | list[float] | list[str] | list[bytes]
 Record = dict[str, Value]
@@ -40,24 +39,6 @@ def _bytes(limit: int) -> Any:
     return field(metadata={"check": check}, repr=False)
 
 
-def _uint(bits: int) -> Any:
-    def check(name: str, value: object) -> None:
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << bits:
-            raise InvalidStatement(f"{name} must be an unsigned integer of {bits} bits")
-
-    return field(metadata={"check": check})
-
-
-def _address(name: str, value: object) -> None:
-    if not isinstance(value, str) or len(value) != 42 or not is_checksum_address(value):
-        raise InvalidStatement(f"{name} must be an EIP-55 address")
-
-
-def _digest(name: str, value: object) -> None:
-    if not isinstance(value, bytes) or len(value) != 32:
-        raise InvalidStatement(f"{name} must be 32 bytes")
-
-
 def _flag(name: str, value: object) -> None:
     if not isinstance(value, bool):
         raise InvalidStatement(f"{name} must be true or false")
@@ -80,12 +61,8 @@ def _metrics(name: str, value: object) -> None:
             raise InvalidStatement(f"the metric {key} must be a finite float")
 
 
-class _Message:
-    """Checks every field by the function in its metadata."""
-
-    def __post_init__(self) -> None:
-        for item in fields(self):  # type: ignore[arg-type]
-            item.metadata["check"](item.name, getattr(self, item.name))
+class _Message(Checked):
+    """Checks every field by the function in its metadata, and knows its plain form."""
 
     def to_record(self) -> Record:
         """Return the message as plain values; ``metrics`` become two lists, booleans 0 or 1."""
@@ -159,11 +136,11 @@ class TrainOrder(_Message):
     ``key_epoch`` the coordinator's. Nothing here is believed before it equals the chain's digests.
     """
 
-    round: int = _uint(32)
+    round: int = uint(32)
     base_model_bytes: bytes = _bytes(MAX_FILE)
     config: bytes = _bytes(MAX_CONFIG)
     public_keys: tuple[bytes, ...] = field(metadata={"check": _keys})
-    key_epoch: int = _uint(32)
+    key_epoch: int = uint(32)
 
     @classmethod
     def from_record(cls, record: Mapping[str, object]) -> TrainOrder:
@@ -180,8 +157,8 @@ class TrainOrder(_Message):
 class TrainReply(_Message):
     """Hospital to coordinator: the sealed update and metrics on the round's allow-list."""
 
-    hospital: str = field(metadata={"check": _address})
-    round: int = _uint(32)
+    hospital: str = address()
+    round: int = uint(32)
     ciphertext: bytes = _bytes(MAX_FILE)
     metrics: dict[str, float] = field(metadata={"check": _metrics})
 
@@ -203,7 +180,7 @@ class TrainReply(_Message):
 class ProposalOrder(_Message):
     """Coordinator to hospital: the proposed sum (an I64 tensor file), to be checked."""
 
-    round: int = _uint(32)
+    round: int = uint(32)
     sum_bytes: bytes = _bytes(MAX_FILE)
 
     @classmethod
@@ -224,11 +201,11 @@ class AttestReply(_Message):
         InvalidStatement: also where ``attested`` and ``code`` contradict each other.
     """
 
-    hospital: str = field(metadata={"check": _address})
-    round: int = _uint(32)
+    hospital: str = address()
+    round: int = uint(32)
     attested: bool = field(metadata={"check": _flag})
-    code: int = _uint(8)
-    model_digest: bytes = field(metadata={"check": _digest})
+    code: int = uint(8)
+    model_digest: bytes = digest()
     metrics: dict[str, float] = field(metadata={"check": _metrics})
 
     def __post_init__(self) -> None:

@@ -7,14 +7,14 @@ are 32 raw bytes, addresses are EIP-55 strings, epsilon is in micro-units (1e-6)
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from enum import IntEnum
 
 from eth_abi.abi import encode as abi_encode
-from eth_utils.address import is_checksum_address
 from eth_utils.crypto import keccak
 
 from ledger.errors import InvalidStatement
+from ledger.fields import Checked, address, check_digest, check_uint, digest, uint
 
 QMAX = 32767
 """Largest magnitude of a quantised coordinate (-32768 is never valid)."""
@@ -77,56 +77,8 @@ class Kind(IntEnum):
     ABORTED = 8
 
 
-def _uint(name: str, value: int, bits: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << bits:
-        raise InvalidStatement(f"{name} must be an unsigned integer of {bits} bits, not {value!r}")
-
-
-def _digest(name: str, value: bytes) -> None:
-    if not isinstance(value, bytes) or len(value) != 32:
-        raise InvalidStatement(f"{name} must be 32 bytes, not {value!r}")
-
-
-def _address(name: str, value: str) -> None:
-    if not isinstance(value, str) or len(value) != 42 or not is_checksum_address(value):
-        raise InvalidStatement(f"{name} must be an EIP-55 address, not {value!r}")
-
-
-class _Statement:
-    """Checks every field by the ``uint``/``digest``/``address`` in its dataclass metadata."""
-
-    def __post_init__(self) -> None:
-        for item in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, item.name)
-            if "uint" in item.metadata:
-                _uint(item.name, value, item.metadata["uint"])
-            elif item.metadata.get("kind") == "digest":
-                _digest(item.name, value)
-            elif item.metadata.get("kind") == "address":
-                _address(item.name, value)
-
-
-def uint(bits: int, *, default: int | None = None) -> int:
-    """Declare a field that holds an unsigned integer of ``bits`` bits."""
-    if default is None:
-        return field(metadata={"uint": bits})  # type: ignore[no-any-return]
-    return field(default=default, metadata={"uint": bits})
-
-
-def digest(*, default: bytes | None = None) -> bytes:
-    """Declare a field that holds 32 raw bytes."""
-    if default is None:
-        return field(metadata={"kind": "digest"})  # type: ignore[no-any-return]
-    return field(default=default, metadata={"kind": "digest"})
-
-
-def address() -> str:
-    """Declare a field that holds an EIP-55 address."""
-    return field(metadata={"kind": "address"})  # type: ignore[no-any-return]
-
-
 @dataclass(frozen=True, kw_only=True)
-class Domain(_Statement):
+class Domain(Checked):
     """One federation on one contract on one chain; bound into every hash and seal."""
 
     federation_id: bytes = digest()
@@ -135,7 +87,7 @@ class Domain(_Statement):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rules(_Statement):
+class Rules(Checked):
     """The federation's rules, fixed at deployment (shares in basis points)."""
 
     federation_id: bytes = digest()
@@ -170,7 +122,7 @@ class Rules(_Statement):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mechanism(_Statement):
+class Mechanism(Checked):
     """The privacy mechanism a hospital ran in one round, and its cumulative cost.
 
     ``epsilon`` is cumulative over all rounds, in micro-units, rounded up; ``noise_multiplier`` in
@@ -190,7 +142,7 @@ class Mechanism(_Statement):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Opening(_Statement):
+class Opening(Checked):
     """A round as the chain opened it."""
 
     round: int = uint(32)
@@ -207,7 +159,7 @@ class Opening(_Statement):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Commit(_Statement):
+class Commit(Checked):
     """One hospital's commit, as the chain holds it (``weight`` is the effective one)."""
 
     round: int = uint(32)
@@ -224,7 +176,7 @@ class Commit(_Statement):
         Raises:
             InvalidStatement: the federation's id is not 32 bytes.
         """
-        _digest("federation_id", federation_id)
+        check_digest("federation_id", federation_id)
         return keccak(
             abi_encode(
                 [
@@ -250,7 +202,7 @@ class Commit(_Statement):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Proposal(_Statement):
+class Proposal(Checked):
     """The coordinator's one proposal of a round, as the chain holds it.
 
     ``accepted`` and ``refused`` are bitmaps by seat; ``reasons`` maps refused seats to error
@@ -309,11 +261,11 @@ def beacon_of(
             range.
     """
     for name, value in (("federation_id", federation_id), ("sum_digest", sum_digest)):
-        _digest(name, value)
+        check_digest(name, value)
     for value in (model_digest, *commit_hashes):
-        _digest("a digest inside the beacon", value)
-    _uint("round", round, 32)
-    _uint("accepted", accepted, 64)
+        check_digest("a digest inside the beacon", value)
+    check_uint("round", round, 32)
+    check_uint("accepted", accepted, 64)
     return keccak(
         abi_encode(
             ["bytes32", "bytes32", "uint32", "bytes32", "bytes32", "uint64", "bytes32"],
