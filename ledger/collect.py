@@ -133,7 +133,6 @@ def collect_rpc(
     web3: Web3,
     anchors: Anchors,
     *,
-    slots: Callable[[ChainRecord], Iterable[int]] = lambda _: (),
     track: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> ChainRecord:
     """Collect a whole chain from a node.
@@ -141,7 +140,6 @@ def collect_rpc(
     Args:
         web3: any node of the chain (read methods only).
         anchors: name the contract.
-        slots: storage slots to read, given the rest of the record (they only name differences).
         track: wraps the block numbers, to show progress.
 
     Raises:
@@ -153,26 +151,14 @@ def collect_rpc(
         raise BundleInvalid(f"{last} blocks are over the bound of {MAX_BLOCKS} of one bundle")
     blocks = tuple(_block(web3, number) for number in track(range(last + 1)))
     at = hex(last)
-    record = ChainRecord(
+    return ChainRecord(
         blocks=blocks,
         code=_bytes(_call(web3, "eth_getCode", [anchors.contract, at])),
-        storage={},
         proof=_proof(web3, anchors.contract, at),
     )
-    storage = {
-        slot: _int(_call(web3, "eth_getStorageAt", [anchors.contract, _word(slot), at]))
-        for slot in slots(record)
-    }
-    return ChainRecord(blocks=record.blocks, code=record.code, storage=storage, proof=record.proof)
 
 
-def _word(slot: int) -> str:
-    return "0x" + slot.to_bytes(32, "big").hex()
-
-
-def collect_backend(
-    backend: Any, anchors: Anchors, *, slots: Callable[[ChainRecord], Iterable[int]] = lambda _: ()
-) -> ChainRecord:
+def collect_backend(backend: Any, anchors: Anchors) -> ChainRecord:
     """Collect a whole chain from eth-tester's py-evm backend (the in-memory federation)."""
     chain = backend.chain
     head = chain.get_canonical_head()
@@ -190,15 +176,12 @@ def collect_backend(
         )
     state = chain.get_vm(head).state
     address = _bytes(anchors.contract)
-    code = bytes(state.get_code(address))
-    record = ChainRecord(
+    root = parse_header(blocks[-1].header).state_root
+    return ChainRecord(
         blocks=tuple(blocks),
-        code=code,
-        storage={},
-        proof=_backend_proof(chain, state, address, parse_header(blocks[-1].header).state_root),
+        code=bytes(state.get_code(address)),
+        proof=_backend_proof(chain, state, address, root),
     )
-    storage = {slot: int(state.get_storage(address, slot)) for slot in slots(record)}
-    return ChainRecord(blocks=record.blocks, code=code, storage=storage, proof=record.proof)
 
 
 def _backend_proof(chain: Any, state: Any, address: bytes, root: bytes) -> AccountProof:

@@ -52,29 +52,49 @@ class ChainRecord:
     Attributes:
         blocks: every block, ascending and contiguous.
         code: the contract's runtime bytecode as the node served it.
-        storage: slot to value as the node served it; it only serves to name a difference, the
-            proof's ``storage_root`` decides.
         proof: None where the node offers none; the audit says so.
     """
 
     blocks: tuple[BlockRecord, ...]
     code: bytes
-    storage: Mapping[int, int]
     proof: AccountProof | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class StateDump:
-    """The contract's account as the local node's own state file holds it.
+    """What the local node's own state file holds.
 
-    ``digest`` is the file's SHA-256 now, ``recorded`` the one noted when the node stopped.
+    Attributes:
+        headers: RLP of every block header in it.
+        code: of the contract.
+        storage: slot to value, of the contract.
+        digest: SHA-256 of the file now.
+        recorded: the digest noted when the node stopped, if it was.
     """
 
+    headers: tuple[bytes, ...]
     code: bytes
     storage: Mapping[int, int]
     digest: bytes
     recorded: bytes | None
-    headers: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Journalled:
+    """One transaction as the node's journal holds it; the effects are None until it was mined."""
+
+    raw: bytes
+    timestamp: int | None = None
+    succeeded: bool | None = None
+    gas_used: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldKey:
+    """A private key that evidence may open to: its 96-byte seed and its epoch."""
+
+    seed: bytes = field(repr=False)
+    epoch: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,12 +114,15 @@ class Objects(Protocol):
     """Content-addressed files of a run, read one at a time."""
 
     def get(self, folder: str, digest: bytes) -> bytes:
-        """Return the file named by ``digest`` in ``folder``, unchecked.
+        """Return the file named by ``digest`` in ``folder``, its bytes not yet compared with it.
 
         Raises:
             EvidenceMissing: it is not there.
-            EvidenceErased: a tombstone says that it was erased after its retention.
+            EvidenceMismatch: it is over any bound.
         """
+
+    def decisions(self, number: int) -> bytes | None:
+        """Return the decision record of a round, or None."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,12 +135,11 @@ class Facts:
         trusted: the anchors from outside the run; None: the origin stays unproven.
         objects: models, sums, configurations and evidence; None at chain level.
         dump: the local node's state file, where the run has one.
-        journal: the raw transactions noted before they were sent, where the run has them.
-        keys: private keys the evidence may open to, as raw seeds.
+        journal: the node's journal, where the run has one.
+        keys: private keys the evidence may open to.
+        erased: what a tombstone says of a destroyed key, by file name.
         names: what people call an address.
-        decisions: by (round, address), the recorded measurements of a refusal.
-        mechanism_lists: by digest, the mechanisms of rounds that used more than one.
-        marks: what the run says about itself and an auditor must repeat (``insecure-test``).
+        marks: what the run says of itself and an auditor must repeat (``insecure-test``).
     """
 
     record: ChainRecord
@@ -125,8 +147,9 @@ class Facts:
     trusted: Anchors | None = None
     objects: Objects | None = None
     dump: StateDump | None = None
-    journal: tuple[bytes, ...] | None = None
-    keys: tuple[bytes, ...] = ()
+    journal: tuple[Journalled, ...] | None = None
+    keys: tuple[HeldKey, ...] = ()
+    erased: Mapping[str, str] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
     marks: tuple[str, ...] = ()
 

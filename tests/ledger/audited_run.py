@@ -24,7 +24,7 @@ from ledger.errors import InertUpdate
 from ledger.files import ObjectStore, atomic_write
 from ledger.manifest import Manifest, encode_model, encode_tensors
 from ledger.probe import probe_update
-from ledger.quantise import Quantiser, apply_sum
+from ledger.quantise import apply_sum
 from ledger.seal import SealContext, SealKey, key_digest, key_from_seed, seal
 from ledger.statement import Commit, Mechanism, Rules, Unit, beacon_of, bitmap_of
 from ledger.update import encode_opening, opening_digest

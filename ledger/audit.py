@@ -1,0 +1,249 @@
+"""The audit: facts in, findings out. No clock, disk or network: the same facts, the same report.
+
+Ordering rules:
+
+1. ``chain`` first (`audit_chain`): whose history it is, and whether it follows its own rules.
+2. ``models`` (`audit_models`) relies on the digests that step 1 established.
+3. ``replay`` (`audit_replay`) relies on both, and on a key.
+
+A level that lacks its facts is not reached, and the report says so: it is never counted as passed.
+The verdict is sound only if every check that ran holds *and* at least one check of every kind that
+the level promises ran (an empty audit is not a clean one).
+
+What a clean report shows is stated in ``PROVEN`` level by level, what it does not in
+``NOT_PROVEN``; both are printed with every report.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ledger.audit_chain import ChainLevel, audit_chain
+from ledger.audit_models import audit_models
+from ledger.audit_privacy import Budget
+from ledger.audit_replay import audit_replay
+from ledger.canonical import canonical_json, tagged_digest
+from ledger.errors import BundleInvalid
+from ledger.facts import LEVELS, Credit, Facts, Finding, Level
+from ledger.findings import Book
+from ledger.replica import History
+from ledger.replica_round import RoundHistory
+from ledger.statement import Outcome, seats_of
+
+PROVEN: dict[Level, tuple[str, ...]] = {
+    "chain": (
+        "each transaction was signed by the account it names; the bytecode is the reviewed one",
+        "members, budgets, weights, windows and lineage followed the contract's rules: by a second"
+        + " implementation of them, and by re-execution",
+        "beacon, totals T and norm caps follow from the commits; every attestation is its"
+        + " hospital's own",
+        "every epsilon follows from the mechanism that was declared with it",
+    ),
+    "models": (
+        "every sum and model is the one whose digest stands on the chain",
+        "each final model is, bit for bit, its parent plus S * step / W",
+        "S agrees with the totals T that the contract computed with its own weights",
+    ),
+    "replay": (
+        "every sealed update opens as committed, and its probes are the recorded ones",
+        "S is, coordinate by coordinate, the weighted sum of the accepted updates",
+        "every screening decision follows from the round's published policy",
+    ),
+}
+NOT_PROVEN = (
+    "that a hospital added the noise it declared, or holds the examples it declared",
+    "that an update within the norm bound is benign",
+    "order, time and completeness of a chain that one operator runs: that takes the hospitals'"
+    + " witness files, or several validators",
+    "anything at all if every hospital and the coordinator collude",
+)
+_EXPECTED: dict[Level, tuple[str, ...]] = {
+    "chain": ("signature and chain id", "head chain", "events re-executed"),
+    "models": ("configuration digest", "model arithmetic", "T = <r, S>"),
+    "replay": ("opening", "probes of its own update", "S bit for bit"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditReport:
+    """The outcome of one audit.
+
+    Attributes:
+        asked: the highest level asked for.
+        reached: the levels whose facts were there.
+        findings: sorted; failures, unproven and notes.
+        passed: checks that held, by level and name.
+        history: what the events rebuild, None where they cannot be followed.
+        budgets: each hospital's privacy budget.
+        credits: declared, not verified.
+        gas: by round, spent in its transactions.
+        marks: what the run says of itself.
+    """
+
+    asked: Level
+    reached: tuple[Level, ...]
+    findings: tuple[Finding, ...]
+    passed: dict[Level, dict[str, int]]
+    history: History | None = None
+    budgets: tuple[Budget, ...] = ()
+    credits: tuple[Credit, ...] = ()
+    gas: dict[int, int] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+    marks: tuple[str, ...] = ()
+    blocks: int = 0
+    transactions: int = 0
+    dropped: int = 0
+
+    @property
+    def failures(self) -> tuple[Finding, ...]:
+        """What does not hold."""
+        return tuple(item for item in self.findings if item.severity == "failure")
+
+    @property
+    def clean(self) -> bool:
+        """Whether all holds that was asked for and could be checked."""
+        return not self.failures and bool(self.reached)
+
+    @property
+    def origin_proven(self) -> bool:
+        """Whether the history was compared with trust anchors from outside the run."""
+        return not any(item.error == "OriginUnproven" for item in self.findings)
+
+    @property
+    def verdict(self) -> str:
+        """One sentence for a person."""
+        if not self.clean:
+            first = self.failures[0].sentence if self.failures else "nothing could be checked"
+            return f"DOES NOT HOLD: {first}"
+        origin = "of the trust anchors given" if self.origin_proven else "origin unproven"
+        return f"holds at the level {self.reached[-1]} (consistent, {origin})"
+
+    def digest(self) -> bytes:
+        """Digest of all that was found, whatever the order of the input (32 bytes)."""
+        return tagged_digest("thoracle/audit/v1", canonical_json(self.summary()))
+
+    def summary(self) -> dict[str, object]:
+        """Return verdict, counts and findings as plain values."""
+        return {
+            "verdict": self.verdict,
+            "clean": self.clean,
+            "origin_proven": self.origin_proven,
+            "asked": self.asked,
+            "reached": list(self.reached),
+            "checks": {level: dict(sorted(found.items())) for level, found in self.passed.items()},
+            "findings": [vars(item) for item in self.findings],
+            "findings_dropped": self.dropped,
+            "head": self.history.head.hex() if self.history else None,
+            "model": self.history.model.hex() if self.history else None,
+            "marks": list(self.marks),
+        }
+
+
+def audit(facts: Facts, level: Level = "replay") -> AuditReport:
+    """Audit everything up to ``level``; errors in the facts become findings.
+
+    A record that cannot be parsed at all gives a report with one failure, `BundleInvalid`.
+    """
+    book = Book()
+    try:
+        chain = audit_chain(facts, book)
+    except BundleInvalid as error:
+        book.check(False, "record", f"the chain record is damaged: {error}", error=BundleInvalid)
+        return _report(facts, level, ("chain",), book, None)
+    reached: list[Level] = ["chain"]
+    if chain.history is not None and facts.objects is not None and level != "chain":
+        book.level = "models"
+        arithmetic = audit_models(chain.history, facts.objects, book)
+        reached.append("models")
+        if level == "replay":
+            book.level = "replay"
+            if audit_replay(facts, arithmetic, book):
+                reached.append("replay")
+    return _report(facts, level, tuple(reached), book, chain)
+
+
+def _report(
+    facts: Facts, asked: Level, reached: tuple[Level, ...], book: Book, chain: ChainLevel | None
+) -> AuditReport:
+    history = chain.history if chain else None
+    _check_not_empty(history, reached, book)
+    passed: dict[Level, dict[str, int]] = {}
+    for (level, name), count in sorted(book.passed.items()):
+        passed.setdefault(level, {})[name] = count
+    return AuditReport(
+        asked=asked,
+        reached=reached,
+        findings=tuple(sorted(set(book.findings), key=_order)),
+        passed=passed,
+        history=history,
+        budgets=chain.budgets if chain else (),
+        credits=credit(history) if history else (),
+        gas=_gas(chain) if chain else {},
+        names=dict(facts.names),
+        marks=facts.marks,
+        blocks=len(chain.chain.headers) if chain else 0,
+        transactions=len(chain.chain.mined) if chain else 0,
+        dropped=book.dropped,
+    )
+
+
+def _order(item: Finding) -> tuple[object, ...]:
+    severity = ("failure", "unproven", "note").index(item.severity)
+    return severity, LEVELS.index(item.level), item
+
+
+def _check_not_empty(history: History | None, reached: tuple[Level, ...], book: Book) -> None:
+    """An audit that never ran a kind of check that its level promises did not pass it."""
+    final = history and any(past.final_model for past in history.rounds)
+    for level in reached:
+        if level != "chain" and not final:
+            continue  # without a final round there is no sum to have checked
+        for name in _EXPECTED[level]:
+            failed = any(f.level == level and f.check == name for f in book.findings)
+            if not book.passed[level, name] and not failed:
+                book.level = level
+                book.check(
+                    False,
+                    "coverage",
+                    f"the check '{name}' never ran: the level {level} is not established",
+                    error=BundleInvalid,
+                )
+
+
+def credit(history: History) -> tuple[Credit, ...]:
+    """Return each hospital's credit: effective weight over the final rounds it attested.
+
+    Weights are what hospitals registered: the contract limits and records them, nobody has counted
+    the examples. Declared, not verified.
+    """
+    weights: dict[str, tuple[int, int]] = {
+        seat.hospital: (0, 0)
+        for seat in sorted(history.members.seats.values(), key=lambda seat: seat.index)
+    }
+    for past in history.rounds:
+        for who, weight in _credited(past).items():
+            rounds, total = weights[who]
+            weights[who] = rounds + 1, total + weight
+    whole = sum(weight for _, weight in weights.values())
+    return tuple(
+        Credit(hospital=who, rounds=rounds, weight=weight, share=weight / whole if whole else 0.0)
+        for who, (rounds, weight) in weights.items()
+    )
+
+
+def _credited(past: RoundHistory) -> dict[str, int]:
+    if past.outcome not in (Outcome.SUM_VERIFIED, Outcome.QUORUM_ONLY):
+        return {}
+    return {
+        past.commits[seat].hospital: past.commits[seat].weight for seat in seats_of(past.attested)
+    }
+
+
+def _gas(level: ChainLevel) -> dict[int, int]:
+    """Return the gas of each round's transactions: from its opening to the next one's."""
+    starts = [(e.block, e.args["round"]) for e in level.chain.events if e.name == "RoundOpened"]
+    found: dict[int, int] = {}
+    for item in level.chain.mined:
+        number = max((n for block, n in starts if block <= item.block), default=0)
+        found[number] = found.get(number, 0) + item.gas_used
+    return found

@@ -1,0 +1,251 @@
+"""The models level: the chain, and the models and sums that its digests name.
+
+Ordering rules, round by round (a step relies only on those before it):
+
+1. The configuration hashes to the digest on the chain, and names the chain's norm bound.
+2. The base model and every proposed sum and model hash to their digests and decode canonically.
+3. Every coordinate of S lies within QMAX times the accepted weight.
+4. T_j = <r_j, S> for the chain's own totals: S is the sum of what the probes are of.
+5. The proposed model is, byte for byte, base + S * step / W by the normative formula.
+
+In a round that became final each is a failure. In one that was aborted nothing was built on the
+proposal: what is wrong with it then is a note, and tells whether a dissent was borne out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ledger.canonical import canonical_json, config_digest, parse_json, sha256
+from ledger.errors import (
+    CodecError,
+    ContractError,
+    EvidenceMismatch,
+    EvidenceMissing,
+    ModelDigestMismatch,
+    StoreError,
+    SumError,
+    SumMismatch,
+    ThoracleError,
+)
+from ledger.facts import Objects, Severity
+from ledger.findings import Book
+from ledger.manifest import Manifest, decode_model, decode_tensors, encode_model
+from ledger.probe import probe_sum
+from ledger.quantise import apply_sum, check_sum_range
+from ledger.replica import History
+from ledger.replica_round import RoundHistory
+from ledger.statement import Outcome, Proposal
+
+T = TypeVar("T")
+
+MAX_CONFIG = 1 << 20
+Folder = Literal["models", "sums", "configs", "evidence"]
+_SUFFIX = {"models": ".safetensors", "sums": ".safetensors", "configs": ".json", "evidence": ""}
+
+
+@dataclass(kw_only=True)
+class RoundArithmetic:
+    """What the models level knows of one round, for the replay; absent parts are None."""
+
+    past: RoundHistory
+    config: dict[str, object] = field(default_factory=dict)
+    manifest: Manifest | None = None
+    step_exponent: int = 0
+
+
+@dataclass(kw_only=True)
+class Auditor:
+    """One round's book: findings carry its number, and the severity its outcome gives them."""
+
+    book: Book
+    past: RoundHistory
+
+    @property
+    def severity(self) -> Severity:
+        """A fault in a round that was aborted harms nothing: the base model stands."""
+        return "note" if self.past.outcome == Outcome.ABORTED else "failure"
+
+    def check(
+        self,
+        holds: bool,
+        check: str,
+        sentence: str,
+        error: type[ThoracleError],
+        *,
+        hospital: str = "",
+        expected: object = "",
+        found: object = "",
+        severity: Severity | None = None,
+    ) -> bool:
+        """As ``Book.check``, about this round."""
+        return self.book.check(
+            holds,
+            check,
+            sentence,
+            expected=expected,
+            found=found,
+            error=error,
+            round=self.past.opening.round,
+            hospital=hospital,
+            severity=severity or self.severity,
+        )
+
+    def attempt(self, check: str, what: str, step: Callable[[], T], hospital: str = "") -> T | None:
+        """Return what ``step`` gives; where it raises on purpose, a finding and None."""
+        try:
+            result = step()
+        except (CodecError, StoreError, SumError, ContractError) as error:
+            self.check(False, check, f"{what}: {error}", type(error), hospital=hospital)
+            return None
+        self.check(True, check, what, ThoracleError, hospital=hospital)
+        return result
+
+
+def fetch(objects: Objects, folder: Folder, digest: bytes) -> bytes:
+    """Return an object, its bytes compared with its name.
+
+    Raises:
+        EvidenceMissing: it is not there.
+        EvidenceMismatch: it is not what its name says.
+    """
+    data = objects.get(folder, digest)
+    found = sha256(data)
+    if found != digest:
+        name = f"{folder}/{digest.hex()}{_SUFFIX[folder]}"
+        raise EvidenceMismatch(f"{name} holds bytes whose digest is {found.hex()}")
+    return data
+
+
+def audit_models(history: History, objects: Objects, book: Book) -> tuple[RoundArithmetic, ...]:
+    """Check the models level in the order of the module's docstring."""
+    digest = history.rules.initial_model
+    base = _base(objects, digest, book, 0)
+    found = []
+    for past in history.rounds:
+        auditor = Auditor(book=book, past=past)
+        if past.opening.base_model != digest:
+            digest = past.opening.base_model
+            base = _base(objects, digest, book, past.opening.round)
+        known = _read_config(past, objects, book)
+        if past.proposal is not None:
+            model = _read_proposal(known, past.proposal, base, objects, auditor)
+            if past.final_model is not None:
+                digest, base = past.final_model, model
+        found.append(known)
+    return tuple(found)
+
+
+def _base(objects: Objects, digest: bytes, book: Book, number: int) -> bytes | None:
+    try:
+        model = fetch(objects, "models", digest)
+    except StoreError as error:
+        sentence = f"the base model cannot be used: {error}"
+        book.check(False, "base model digest", sentence, error=type(error), round=number)
+        return None
+    book.check(True, "base model digest", "", error=EvidenceMissing)
+    return model
+
+
+def _read_config(past: RoundHistory, objects: Objects, book: Book) -> RoundArithmetic:
+    """Read a round's configuration; what cannot be used is a finding whatever the outcome."""
+    known, opening = RoundArithmetic(past=past), past.opening
+    name = f"configs/{opening.config_digest.hex()}.json"
+
+    def read() -> None:
+        data = objects.get("configs", opening.config_digest)
+        config = parse_json(data, MAX_CONFIG)
+        if not isinstance(config, dict) or config_digest(config) != opening.config_digest:
+            raise EvidenceMismatch(f"{name} is not what its name says")
+        if canonical_json(config) != data:
+            raise EvidenceMismatch(f"{name} is not written canonically")
+        quantiser = config.get("quantiser")
+        exponent = quantiser.get("step_exponent") if isinstance(quantiser, dict) else None
+        if not isinstance(quantiser, dict) or quantiser.get("norm_bound") != opening.norm_bound:
+            raise EvidenceMismatch(f"{name} names another norm bound than the chain")
+        if not isinstance(exponent, int):
+            raise EvidenceMismatch(f"{name} names no quantisation step")
+        known.manifest = Manifest.from_json(config.get("manifest"))
+        known.step_exponent, known.config = exponent, config
+
+    always = Auditor(book=book, past=replace(past, outcome=Outcome.NONE))
+    always.attempt("configuration digest", "the round's configuration cannot be used", read)
+    return known
+
+
+def _read_proposal(
+    known: RoundArithmetic,
+    proposal: Proposal,
+    base: bytes | None,
+    objects: Objects,
+    auditor: Auditor,
+) -> bytes | None:
+    """Check one proposal; return the bytes of its model, None where they cannot be had."""
+    unusable = "the sum cannot be used"
+    total = auditor.attempt(
+        "sum digest", unusable, lambda: fetch(objects, "sums", proposal.sum_digest)
+    )
+    model = auditor.attempt(
+        "model digest",
+        "the proposed model cannot be used",
+        lambda: fetch(objects, "models", proposal.model_digest),
+    )
+    manifest = known.manifest
+    if manifest is None or total is None:
+        return model
+
+    def decoded() -> NDArray[np.int64]:
+        vector = decode_tensors(total, manifest, "I64")
+        check_sum_range(vector, proposal.accepted_weight)
+        return vector
+
+    vector = auditor.attempt("sum canonical and in range", unusable, decoded)
+    if vector is None:
+        return model
+    own = probe_sum(proposal.beacon, vector)
+    for j, (stored, recomputed) in enumerate(zip(proposal.totals, own, strict=True)):
+        auditor.check(
+            stored == recomputed,
+            "T = <r, S>",
+            f"probe {j} of the published sum is not the total that the contract computed from"
+            " what the hospitals committed",
+            SumMismatch,
+            expected=stored,
+            found=recomputed,
+        )
+    if base is not None:
+        _check_model(known, manifest, base, vector, auditor)
+    return model
+
+
+def _check_model(
+    known: RoundArithmetic,
+    manifest: Manifest,
+    base: bytes,
+    total: NDArray[np.int64],
+    auditor: Auditor,
+) -> None:
+    proposal = known.past.proposal
+    if proposal is None:
+        return
+
+    def recomputed() -> bytes:
+        before = manifest.flatten(decode_model(base, manifest))
+        after = apply_sum(before, total, proposal.accepted_weight, known.step_exponent)
+        return sha256(encode_model(manifest.unflatten(after)))
+
+    own = auditor.attempt("base model canonical", "the next model cannot be computed", recomputed)
+    if own is not None:
+        auditor.check(
+            own == proposal.model_digest,
+            "model arithmetic",
+            "the proposed model is not base + S * step / W",
+            ModelDigestMismatch,
+            expected=own,
+            found=proposal.model_digest,
+        )
