@@ -196,7 +196,7 @@ ROWS: dict[str, tuple[bytes, type[CodecError]]] = {
     "entry_not_a_tensor": (rebuild(lambda h: {**h, "scale": [1]}), MalformedUpdate),
     "zero_header": (bytes(8) + GOOD[8:], MalformedUpdate),
     "huge_header": (struct.pack("<Q", 2**60) + GOOD[8:], OversizeUpdate),
-    "header_above_bound": (struct.pack("<Q", 100_000) + bytes(100_000), OversizeUpdate),
+    "header_above_bound": (struct.pack("<Q", 100_000) + bytes(100), OversizeUpdate),
     "flood": (GOOD + bytes(1 << 20), OversizeUpdate),
     "zip_bomb": (zipped(), OversizeUpdate),
     "missing_tensor": (rebuild(without_scale), SpecMismatch),
