@@ -33,10 +33,10 @@ from ledger.statement import Outcome, seats_of
 PROVEN: dict[Level, tuple[str, ...]] = {
     "chain": (
         "each transaction was signed by the account it names; the bytecode is the reviewed one",
-        "members, budgets, weights, windows and lineage followed the contract's rules: by a second"
-        + " implementation of them, and by re-execution",
-        "beacon, totals T and norm caps follow from the commits; every attestation is its"
-        + " hospital's own",
+        "members, budgets, weights, windows and lineage followed the contract's rules",
+        "a second implementation of the rules and a re-execution of the bytecode agree with it",
+        "beacon, totals T and norm caps follow from the commits",
+        "every attestation is the hospital's own",
         "every epsilon follows from the mechanism that was declared with it",
     ),
     "models": (
@@ -53,8 +53,7 @@ PROVEN: dict[Level, tuple[str, ...]] = {
 NOT_PROVEN = (
     "that a hospital added the noise it declared, or holds the examples it declared",
     "that an update within the norm bound is benign",
-    "order, time and completeness of a chain that one operator runs: that takes the hospitals'"
-    + " witness files, or several validators",
+    "order, time and completeness of a chain run by one operator (compare witness files)",
     "anything at all if every hospital and the coordinator collude",
 )
 _EXPECTED: dict[Level, tuple[str, ...]] = {

@@ -36,6 +36,7 @@ from ledger.errors import (
     Refusal,
     SealBroken,
     SealingError,
+    StaleKey,
     StandingMismatch,
     StoreError,
     SumMismatch,
@@ -47,7 +48,15 @@ from ledger.findings import Book
 from ledger.manifest import Manifest, decode_tensors
 from ledger.probe import probe_update
 from ledger.quantise import squared_norm
-from ledger.seal import SealContext, key_digest, key_from_seed, unseal
+from ledger.seal import (
+    MAX_RECIPIENTS,
+    SealContext,
+    key_digest,
+    key_from_seed,
+    key_id,
+    sealed_size,
+    unseal,
+)
 from ledger.statement import Commit, Domain, seats_of
 from ledger.update import decode_opening, opening_digest
 
@@ -102,9 +111,11 @@ def _key_of(
     for key in facts.keys:
         if key_digest([key_from_seed(key.seed).public], key.epoch) == announced:
             return key, (key.epoch,)
-    if facts.keys:  # with several recipients the digest cannot be recomputed from one key
-        key = facts.keys[0]
-        return key, (key.epoch, *(e for e in range(_EPOCHS) if e != key.epoch))
+    # With several recipients the digest cannot be recomputed from one key: the ciphertexts name
+    # theirs.
+    for key in facts.keys:
+        if _is_recipient(facts, known, key):
+            return key, (key.epoch, *(e for e in range(_EPOCHS) if e != key.epoch))
     if facts.erased:
         auditor.check(
             False,
@@ -114,7 +125,27 @@ def _key_of(
             EvidenceErased,
             severity="note",
         )
+    elif facts.keys:
+        auditor.check(
+            False,
+            "key of the round",
+            "none of the keys held opens this round; its openings were not replayed",
+            StaleKey,
+            severity="note",
+        )
     return None
+
+
+def _is_recipient(facts: Facts, known: RoundArithmetic, key: HeldKey) -> bool:
+    name = key_id(key_from_seed(key.seed).public)
+    for commit in known.past.commits.values():
+        try:
+            data = fetch(facts.objects, "evidence", commit.seal_digest) if facts.objects else b""
+        except StoreError:
+            continue
+        if name in data[: sealed_size(0, MAX_RECIPIENTS)]:
+            return True
+    return False
 
 
 def _tombstones(facts: Facts) -> str:
