@@ -1,0 +1,214 @@
+"""``thoracle evaluate``: score a model of a run on radiographs, with the figures' uncertainty."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.table import Table
+
+from ledger.canonical import parse_json
+from ledger.console import JsonFlag, emit_json, out, progress
+from ledger.errors import ConfigError, DataError, EvidenceMismatch, EvidenceMissing
+from ledger.files import read_bounded
+from ledger.manifest import Manifest
+
+if TYPE_CHECKING:
+    from server.evaluate import Evaluation, TestSet
+
+MAX_RUN_BYTES = 1 << 24
+MAX_METRICS_BYTES = 64 << 20
+SUBSETS: MappingProxyType[str, Literal["train", "test"] | None] = MappingProxyType(
+    {"test": "test", "train": "train", "all": None}
+)
+_RESAMPLES = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """The model to score, and what the run says about it.
+
+    Args:
+        path: ``models/<digest>.safetensors``.
+        run: the run folder.
+        learner: the family's name and options.
+        manifest: the model's tensors.
+    """
+
+    path: Path
+    run: Path
+    learner: dict[str, object]
+    manifest: Manifest
+
+
+def evaluate(
+    target: Annotated[
+        Path, typer.Argument(metavar="RUN|MODEL", help="Run folder, or a file of its models/.")
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder in the NIH release's layout; default: the run's own test set."),
+    ] = None,
+    subset: Annotated[
+        str, typer.Option(help="Which list of the folder: test, train or all.")
+    ] = "test",
+    number: Annotated[
+        int | None,
+        typer.Option("--round", help="Of a run: the model after this round; 0 is the initial one."),
+    ] = None,
+    resamples: Annotated[
+        int, typer.Option(help="Patient bootstrap resamples for the interval; 0 for none.", min=0)
+    ] = _RESAMPLES,
+    threads: Annotated[int, typer.Option(help="Processors to use.", min=1)] = 1,
+    as_json: JsonFlag = False,
+) -> None:
+    """Score a model: macro AUC with a 95 % interval over patients, each finding, each view.
+
+    The model's bytes are checked against its digest before use. A run's model is its last one.
+
+    Example: thoracle evaluate runs/first --data ../shared/data/nih --subset test
+    """
+    if subset not in SUBSETS:
+        raise ConfigError(f"--subset is {', '.join(SUBSETS)}, not {subset!r}")
+    if 0 < resamples < 10:
+        raise ConfigError("--resamples is 0 or at least 10")
+    chosen = choose(target, number)
+
+    from client.learners.registry import from_description
+    from server.evaluate import evaluate_model, read_model
+
+    learner = from_description(chosen.learner)
+    model = read_model(chosen.path, chosen.manifest)
+    with progress() as bar:
+        reading = bar.add_task("reading radiographs", total=None)
+        scoring = bar.add_task("scoring", total=None)
+        test = _test_set(
+            chosen.run,
+            data,
+            subset,
+            learner.input_size,
+            lambda done, total: bar.update(reading, completed=done, total=total),
+        )
+        found = evaluate_model(
+            model,
+            learner,
+            test,
+            resamples=resamples,
+            threads=threads,
+            progress=lambda done, total: bar.update(scoring, completed=done, total=total),
+        )
+    if as_json:
+        source = str(data) if data is not None else "the run's own test set"
+        about = {"model": chosen.path.stem, "learner": chosen.learner, "data": source}
+        emit_json({**about, "subset": subset, **found.to_record()})
+        return
+    _print(chosen, found)
+
+
+def choose(target: Path, number: int | None = None) -> Chosen:
+    """Find model, learner and manifest of a run folder or of a model file in one.
+
+    Raises:
+        DataError: there is neither at ``target``, or the run has no such round.
+        EvidenceMismatch: the run's records cannot be read.
+    """
+    if target.is_file():
+        if number is not None:
+            raise ConfigError("--round chooses a model of a run folder; a model file was given")
+        run, path = target.absolute().parent.parent, target
+    elif target.is_dir():
+        run, path = target, None
+    else:
+        raise DataError(f"there is no run folder or model file {target}")
+    if not (run / "run.json").is_file():
+        raise DataError(f"{target} is no run folder, nor a file in the models/ of one")
+    record = parse_json(read_bounded(run / "run.json", MAX_RUN_BYTES), MAX_RUN_BYTES)
+    learner = record.get("learner") if isinstance(record, dict) else None
+    if not isinstance(record, dict) or not isinstance(learner, dict):
+        raise EvidenceMismatch(f"{run / 'run.json'} does not name the run's learner")
+    if path is None:
+        digest = _digest_after(run, number, str(record.get("initial_model", "")))
+        path = run / "models" / f"{digest}.safetensors"
+    manifest = Manifest.from_json(record.get("manifest"))
+    return Chosen(path=path, run=run, learner=learner, manifest=manifest)
+
+
+def _digest_after(run: Path, number: int | None, initial: str) -> str:
+    if number == 0:
+        return initial
+    try:
+        text = read_bounded(run / "metrics.csv", MAX_METRICS_BYTES).decode()
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+        models = {int(row["round"]): row["model"] for row in rows}
+    except EvidenceMissing:
+        models = {}
+    except (ValueError, KeyError, TypeError):
+        raise EvidenceMismatch(f"{run / 'metrics.csv'} is not a run's table of rounds") from None
+    wanted = max(models, default=None) if number is None else number
+    if wanted is None or wanted not in models:
+        which = "a finished round" if number is None else f"a round {number}"
+        raise DataError(f"the run {run.name} does not have {which}")
+    return models[wanted]
+
+
+def _test_set(
+    run: Path, data: Path | None, subset: str, size: int, watch: Callable[[int, int], None]
+) -> TestSet:
+    from client.data.nih import load_nih
+    from client.data.preprocess import load_pixels
+    from server.evaluate import TestSet
+    from simulation.testset import read_test_set
+
+    if data is None:
+        own = run / "test.npz"
+        if not own.is_file():
+            raise DataError("the run has no test set of its own: give --data FOLDER")
+        return read_test_set(own)
+    cohort = load_nih(data, SUBSETS[subset])
+    return TestSet(
+        pixels=load_pixels(cohort, size, progress=watch),
+        labels=cohort.label_matrix(),
+        findings=cohort.vocabulary,
+        patients=tuple(record.patient for record in cohort.records),
+        views=tuple(record.view for record in cohort.records),
+    )
+
+
+def _print(chosen: Chosen, found: Evaluation) -> None:
+    table = Table(title=f"{chosen.learner['name']}, model {chosen.path.stem[:16]}…")
+    table.add_column("Finding")
+    for head in ("Positives", "AUC", "Average precision", *(f"AUC {v}" for v in found.within)):
+        table.add_column(head, justify="right")
+    for place, label in enumerate(found.overall.labels):
+        views = (scores.labels[place].auc for scores in found.within.values())
+        table.add_row(
+            label.label,
+            str(label.positives),
+            _figure(label.auc),
+            _figure(label.average_precision),
+            *map(_figure, views),
+        )
+    table.add_section()
+    table.add_row(
+        f"Macro over {found.overall.scored}",
+        "",
+        _figure(found.overall.macro_auc),
+        _figure(found.overall.macro_average_precision),
+        *(_figure(scores.macro_auc) for scores in found.within.values()),
+    )
+    out.print(table)
+    line = f"{found.overall.images:,} images of {found.patients:,} patients"
+    if found.interval is not None:
+        low, high = found.interval.low, found.interval.high
+        line += f"; macro AUC 95 % interval over patients {low:.3f} to {high:.3f}"
+    out.print(line)
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
