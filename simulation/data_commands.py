@@ -21,9 +21,10 @@ def phantoms(
     patients: Annotated[int, typer.Option(help="How many patients.")] = 300,
     seed: Annotated[int, typer.Option(help="Fixes every byte.")] = 0,
     size: Annotated[int, typer.Option(help="Pixels a side, 32 to 2048.")] = 128,
+    layout: Annotated[str, typer.Option(help="nih, chexpert or dicom.")] = "nih",
     as_json: JsonFlag = False,
 ) -> None:
-    """Draw procedural chest radiographs in the NIH release's own layout.
+    """Draw procedural chest radiographs in the layout of a real release.
 
     No person's data: for demonstrations and tests. Several images a patient, PA and AP, the 14
     findings as visible signs.
@@ -37,6 +38,7 @@ def phantoms(
             patients,
             seed,
             size=size,
+            layout=layout,
             progress=lambda done, _total: bar.update(task, completed=done),
         )
     if as_json:

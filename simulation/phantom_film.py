@@ -20,7 +20,7 @@ def render(visit: Visit, size: int, rng: np.random.Generator) -> NDArray[np.uint
     add_findings(canvas, visit.severity, rng)
     if visit.view == "AP" and rng.random() < 0.25 + 0.15 * min(len(visit.severity), 4):
         _devices(canvas, rng)
-    return _expose(canvas, visit, rng)
+    return expose(canvas, visit, rng)
 
 
 def _devices(canvas: Canvas, rng: np.random.Generator) -> None:
@@ -40,7 +40,8 @@ def _devices(canvas: Canvas, rng: np.random.Generator) -> None:
     canvas.density += np.float32(0.35) * canvas.lines(paths, values)
 
 
-def _expose(canvas: Canvas, visit: Visit, rng: np.random.Generator) -> NDArray[np.uint8]:
+def expose(canvas: Canvas, visit: Visit, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return the film of a canvas: contrast curve, blur, grain, marks, 8 bits."""
     size, ap = canvas.size, visit.view == "AP"
     contrast = rng.normal(3.6 if ap else 4.2, 0.25)
     centre = rng.normal(0.64, 0.03)

@@ -87,6 +87,14 @@ def visits(patient: int, rng: np.random.Generator) -> tuple[Visit, ...]:
     return tuple(made)
 
 
+def patient_visits(patient: int, seed: int) -> tuple[tuple[Visit, np.random.Generator], ...]:
+    """Return one patient's visits, each with the generator its image is drawn from."""
+    drawn = visits(patient, np.random.default_rng([seed, patient]))
+    return tuple(
+        (visit, np.random.default_rng([seed, patient, visit.follow_up + 1])) for visit in drawn
+    )
+
+
 def _findings(
     illness: np.ndarray, residue: np.ndarray, age: int, rng: np.random.Generator
 ) -> dict[str, float]:

@@ -21,13 +21,15 @@ import numpy as np
 from client.data.records import FINDINGS
 from ledger.errors import ConfigError, OutputError
 from simulation.phantom_film import MAX_SIZE, MIN_SIZE, render
-from simulation.phantom_patients import Visit, visits
+from simulation.phantom_patients import Visit, patient_visits
 
 NIH_HEADER = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
     "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"
 )
 """The release's own header, whose unquoted brackets split into two columns each."""
+
+LAYOUTS = ("nih", "chexpert", "dicom")
 
 FOLDER_IMAGES = 5000
 """Images in one images_0NN folder, about as many as the release holds."""
@@ -48,16 +50,18 @@ def write_phantoms(
     seed: int,
     *,
     size: int = 128,
+    layout: str = "nih",
     test_share: float = 0.2,
     progress: Callable[[int, int], None] | None = None,
 ) -> PhantomTree:
-    """Write a tree in the NIH release's layout, whole or not at all.
+    """Write a tree in a release's layout, whole or not at all.
 
     Args:
         out: folder to make; it may exist if it is empty.
         patients: 2 to 99,999.
         seed: 0 or more; fixes every byte.
         size: side of the images in pixels, 32 to 2048.
+        layout: "nih", "chexpert" or "dicom".
         test_share: share of the patients in test_list.txt, 0 to below 1.
         progress: called with (patients done, patients).
 
@@ -71,9 +75,22 @@ def write_phantoms(
         raise ConfigError(f"the phantoms' size must be {MIN_SIZE} to {MAX_SIZE}, not {size}")
     if seed < 0 or not 0.0 <= test_share < 1.0:
         raise ConfigError("the seed must be 0 or more and the test share within [0, 1)")
-    return write_tree(
-        out, lambda root: _write_nih(root, patients, seed, size, test_share, progress)
-    )
+    if layout not in LAYOUTS:
+        raise ConfigError(f"unknown layout {layout!r}: use {', '.join(LAYOUTS)}")
+
+    def write(root: Path) -> PhantomTree:
+        if layout == "nih":
+            return _write_nih(root, patients, seed, size, test_share, progress)
+        # pydicom takes a while to import; the default layout never needs it
+        from simulation.phantom_formats import write_chexpert, write_dicom
+
+        if layout == "chexpert":
+            images = write_chexpert(root, patients, seed, size, test_share, progress)
+        else:
+            images = write_dicom(root, patients, seed, size, progress)
+        return PhantomTree(root=root, patients=patients, images=images)
+
+    return write_tree(out, write)
 
 
 def write_tree(out: Path, write: Callable[[Path], PhantomTree]) -> PhantomTree:
@@ -98,14 +115,6 @@ def write_tree(out: Path, write: Callable[[Path], PhantomTree]) -> PhantomTree:
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return PhantomTree(root=out, patients=made.patients, images=made.images)
-
-
-def patient_visits(patient: int, seed: int) -> tuple[tuple[Visit, np.random.Generator], ...]:
-    """Return one patient's visits, each with the generator its image is drawn from."""
-    drawn = visits(patient, np.random.default_rng([seed, patient]))
-    return tuple(
-        (visit, np.random.default_rng([seed, patient, visit.follow_up + 1])) for visit in drawn
-    )
 
 
 def encode_png(pixels: np.ndarray) -> bytes:

@@ -1,0 +1,71 @@
+"""A run's rounds as a line, a table and a JSON record."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from rich.table import Table
+
+from ledger.statement import Outcome
+from server.results import RoundResult
+from simulation.run import RunReport
+
+_MIB = 2.0**20
+
+
+def _auc(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def round_line(result: RoundResult, central: float | None) -> str:
+    """Return one line for a round that has just ended."""
+    reasons = ", ".join(sorted({*result.refused.values(), *result.failed.values()}))
+    lost = f", {len(result.refused)} refused, {len(result.failed)} failed" if reasons else ""
+    scored = f", test AUC {_auc(central)}" if central is not None else ""
+    return (
+        f"Round {result.round}: {result.outcome.name.replace('_', ' ').lower()},"
+        f" {len(result.accepted)} accepted{lost}{f' ({reasons})' if reasons else ''},"
+        f" federated AUC {_auc(result.metrics.get('auc'))}{scored}, {result.seconds:.0f} s"
+    )
+
+
+def run_table(report: RunReport) -> Table:
+    """Return the table a simulation ends with."""
+    table = Table(title="Audited rounds", title_justify="left")
+    columns = ("", "outcome", "in", "refused", "failed", "weight", "gas", "MiB", "s", "fed. AUC",
+               "test AUC")  # fmt: skip
+    for name in columns:
+        table.add_column(name, justify="left" if name in {"outcome", "refused"} else "right")
+    for result in report.rounds:
+        outcome = result.outcome.name.replace("_", " ").lower()
+        good = result.outcome is Outcome.SUM_VERIFIED
+        table.add_row(
+            str(result.round),
+            f"[green]{outcome}[/]" if good else f"[yellow]{outcome}[/]",
+            str(len(result.accepted)),
+            _reasons(result),
+            str(len(result.failed)),
+            str(result.weight),
+            f"{result.total_gas:,}",
+            f"{(result.bytes_up + result.bytes_down) / _MIB:.1f}",
+            f"{result.seconds:.0f}",
+            _auc(result.metrics.get("auc")),
+            _auc(report.central.get(result.round)),
+        )
+    return table
+
+
+def _reasons(result: RoundResult) -> str:
+    counts = Counter(result.refused.values())
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "0"
+
+
+def run_record(report: RunReport) -> dict[str, object]:
+    """Return a run as plain JSON values."""
+    return {
+        "run": str(report.folder),
+        "rounds": [
+            {**result.row(), "test_macro_auc": report.central.get(result.round)}
+            for result in report.rounds
+        ],
+    }

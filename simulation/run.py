@@ -1,0 +1,226 @@
+"""Run a prepared federation: a managed chain, Flower's simulation engine, and what is left behind.
+
+``simulate`` is the whole of it; what it returns is read back from the run folder.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from client.learners.registry import from_description
+from ledger.errors import LedgerUnavailable, ThoracleError
+from ledger.files import atomic_write
+from ledger.manifest import Manifest
+from ledger.node import ManagedAnvil
+from server.evaluate import TestSet, evaluate_model, read_model
+from server.home import CoordinatorSpec
+from server.results import RoundResult
+from simulation.flower import EXCHANGE_SLACK, client_app, go_offline, server_app
+from simulation.prepare import Draft, build_folder, deploy, round_plan
+from simulation.progress import Steps
+from simulation.settings import Settings
+from simulation.testset import read_test_set
+
+ANVIL = "anvil"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunReport:
+    """What a simulated run came to.
+
+    Attributes:
+        folder: where everything lies.
+        rounds: each round's result, in order.
+        central: round to macro AUC on the central test set, where there is one.
+    """
+
+    folder: Path
+    rounds: tuple[RoundResult, ...]
+    central: dict[int, float | None] = field(default_factory=dict)
+
+
+def simulate(
+    settings: Settings,
+    out: Path,
+    *,
+    steps: Steps | None = None,
+    on_round: Callable[[RoundResult, float | None], None] | None = None,
+) -> RunReport:
+    """Prepare, run and close a federation.
+
+    Args:
+        settings: everything about it.
+        out: the run folder; new or empty.
+        steps: says what is being done.
+        on_round: told each round's result and its central macro AUC (None without a test set).
+
+    Raises:
+        InputError: the settings, data or folder cannot be used; nothing was changed.
+        LedgerUnavailable: the chain went away; the run stopped rather than go on unaudited.
+        ThoracleError: whatever ended the run.
+    """
+    say = steps or Steps(quiet=True)
+    go_offline()
+    draft = build_folder(settings, out, say)
+    with _chain(settings, draft.folder) as rpc:
+        ledger = deploy(settings, draft, rpc, say)
+        CoordinatorSpec(
+            rpc=rpc,
+            anchors=ledger.anchors,
+            plan=round_plan(settings, draft.learner),
+            manifest=draft.manifest,
+        ).write(draft.folder)
+        scorer = CentralScores(draft)
+        results: list[RoundResult] = []
+
+        def heard(result: RoundResult) -> None:
+            results.append(result)
+            score = scorer.score(result)
+            if on_round is not None:
+                on_round(result, score)
+
+        say.say("Starting Flower's simulation engine")
+        run_flower(settings, draft.folder, heard)
+        _export(draft.folder, rpc)
+    return RunReport(folder=out, rounds=tuple(results), central=scorer.found)
+
+
+@contextmanager
+def _chain(settings: Settings, folder: Path) -> Iterator[str]:
+    """Yield the address of a node: a managed one for the run, or the external one."""
+    if settings.chain != ANVIL:
+        yield settings.chain
+        return
+    with ManagedAnvil(folder / "chain") as node:
+        yield node.url
+
+
+class CentralScores:
+    """Scores each final model on the run's central test set and keeps ``central.csv``."""
+
+    def __init__(self, draft: Draft) -> None:
+        path = draft.folder / "test.npz"
+        self._test: TestSet | None = read_test_set(path) if path.is_file() else None
+        self._folder = draft.folder
+        self._learner = from_description(draft.learner.describe())
+        self._manifest: Manifest = draft.manifest
+        self._rows: list[dict[str, object]] = []
+        self.found: dict[int, float | None] = {}
+
+    def score(self, result: RoundResult) -> float | None:
+        """Return the macro AUC of the model after a round, and write its row."""
+        if self._test is None:
+            return None
+        path = self._folder / "models" / f"{result.model.hex()}.safetensors"
+        found = evaluate_model(
+            read_model(path, self._manifest), self._learner, self._test, resamples=0
+        )
+        within = {view: scores.macro_auc for view, scores in found.within.items()}
+        self._rows.append(
+            {
+                "round": result.round,
+                "model": result.model.hex(),
+                "macro_auc": found.overall.macro_auc,
+                "images": found.overall.images,
+                "patients": found.patients,
+                **{f"macro_auc_{view}": within.get(view) for view in ("AP", "PA")},
+            }
+        )
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(self._rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._rows)
+        atomic_write(self._folder / "central.csv", text.getvalue().encode())
+        self.found[result.round] = found.overall.macro_auc
+        return found.overall.macro_auc
+
+
+def run_flower(settings: Settings, folder: Path, on_round: Callable[[RoundResult], None]) -> None:
+    """Run what is left of a run's rounds in Flower's simulation engine.
+
+    Raises:
+        ThoracleError: whatever ended the run.
+    """
+    from flwr.simulation import run_simulation
+
+    cpus = settings.cpus or os.cpu_count() or 1
+    log = folder / "logs" / "flower.log"
+    log.parent.mkdir(exist_ok=True)
+    timeout = float(settings.hospital_timeout)
+    # Hospitals that find no free worker wait in line, so an exchange may take several turns.
+    turns = -(-settings.hospitals // cpus)
+    failure: list[BaseException] = []
+
+    def server_side() -> None:
+        run_simulation(
+            server_app=server_app(folder, on_round, turns * timeout + EXCHANGE_SLACK),
+            client_app=client_app(folder.resolve(), timeout),
+            num_supernodes=settings.hospitals,
+            backend_config={
+                "init_args": {
+                    "num_cpus": cpus,
+                    "include_dashboard": False,
+                    "logging_level": logging.ERROR,
+                    "log_to_driver": False,
+                },
+                "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
+            },
+        )
+
+    with _logged_to(log):
+        try:
+            server_side()
+        except ThoracleError:
+            raise
+        except Exception as error:
+            cause = _cause(error)
+            failure.append(cause)
+            if isinstance(cause, ThoracleError):
+                raise cause from None
+            raise LedgerUnavailable(
+                f"Flower's simulation engine ended with {type(cause).__name__}; see {log}"
+            ) from error
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return the first deliberate error in a chain of causes, or the innermost error."""
+    seen: BaseException = error
+    while True:
+        if isinstance(seen, ThoracleError):
+            return seen
+        inner = seen.__cause__ or seen.__context__
+        if inner is None:
+            return seen
+        seen = inner
+
+
+@contextmanager
+def _logged_to(path: Path) -> Iterator[None]:
+    """Send Flower's own log to a file for the time of a run: people watch our table instead."""
+    flower = logging.getLogger("flwr")
+    ours = logging.getLogger("thoracle")
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    before = flower.handlers[:]
+    flower.handlers = [handler]
+    ours.addHandler(handler)
+    try:
+        yield
+    finally:
+        flower.handlers = before
+        ours.removeHandler(handler)
+        handler.close()
+
+
+def _export(folder: Path, rpc: str) -> None:
+    """Write the chain's history into the run folder, so that it can be audited offline."""
+    from ledger.bundle import export_chain
+
+    export_chain(folder, rpc)
