@@ -190,7 +190,7 @@ def train(
                 loss_sum = 0.0
                 for rows in _batches(len(images), plan.batch_size, order):
                     for group in optimiser.param_groups:
-                        group["lr"] = plan.rate(done / total)
+                        group["lr"] = plan.rate((done + 0.5) / total)
                     batch = augment(
                         standardise(torch.from_numpy(images[rows])), plan.augmentation, motion
                     ).contiguous(memory_format=torch.channels_last)
