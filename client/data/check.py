@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
 
-from client.data.images import decode_grey, read_bytes
+from client.data.decode import decode
+from client.data.images import read_bytes
 from client.data.records import ABSENT, PRESENT, UNCERTAIN, UNKNOWN, Cohort, Record
 from ledger.errors import DataError
 
@@ -177,7 +178,7 @@ def check_images(
 def _inspect(record: Record) -> Problem | bytes:
     try:
         data = read_bytes(record.image)
-        pixels = decode_grey(data, record.image.name)
+        pixels = decode(data, record.image.name)
     except DataError as error:
         return Problem(kind=Kind.UNREADABLE, name=record.image_id, detail=str(error))
     if pixels.min() == pixels.max():

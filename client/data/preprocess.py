@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from client.data.cache import cached
 from client.data.check import Progress
-from client.data.images import Grey, decode_grey, read_bytes
+from client.data.decode import decode
+from client.data.images import Grey, read_bytes
 from client.data.records import Cohort
 from ledger.errors import ConfigError
 
@@ -81,7 +82,7 @@ def fill_pixels(
 
     def one(index: int) -> bytes:
         data = read_bytes(paths[index])
-        out[index, 0] = resize(decode_grey(data, paths[index].name), size)
+        out[index, 0] = resize(decode(data, paths[index].name), size)
         return sha256(data).digest()
 
     with ThreadPoolExecutor(workers) as pool:
