@@ -63,6 +63,17 @@ def _types(inputs: list[dict[str, Any]]) -> list[str]:
     return [collapse_if_tuple(item) for item in inputs]
 
 
+def _decode(types: list[str], data: bytes) -> tuple[Any, ...]:
+    """Decode, with addresses in EIP-55 form."""
+    values = list(decode(types, data))
+    for i, kind in enumerate(types):
+        if kind == "address":
+            values[i] = to_checksum_address(values[i])
+        elif kind == "address[]":
+            values[i] = [to_checksum_address(item) for item in values[i]]
+    return tuple(values)
+
+
 def _signature(item: dict[str, Any]) -> bytes:
     return bytes(keccak(f"{item['name']}({','.join(_types(item['inputs']))})".encode()))
 
@@ -93,7 +104,7 @@ class Codec:
         if data[:4] not in self.errors:
             return Reverted("Unknown", (data,))
         name, types = self.errors[data[:4]]
-        return Reverted(name, tuple(decode(types, data[4:])))
+        return Reverted(name, _decode(types, data[4:]))
 
     def event(self, topics: tuple[int, ...], data: bytes) -> Event:
         """Decode one log."""
@@ -102,10 +113,10 @@ class Codec:
         indexed = [field for field in item["inputs"] if field["indexed"]]
         plain = [field for field in item["inputs"] if not field["indexed"]]
         args = {
-            field["name"]: decode(_types([field]), topic)[0]
+            field["name"]: _decode(_types([field]), topic)[0]
             for field, topic in zip(indexed, raw[1:], strict=True)
         }
-        values = decode(_types(plain), data)
+        values = _decode(_types(plain), data)
         args |= {field["name"]: value for field, value in zip(plain, values, strict=True)}
         return Event(name=item["name"], args=args)
 
@@ -162,7 +173,7 @@ class Evm:
             DEPLOYER, self.address, selector + encode(types, arguments), keep=False
         )
         self._state.revert(snapshot)
-        (value,) = decode(outputs, computation.output)
+        (value,) = _decode(outputs, computation.output)
         return value
 
     def _run(self, sender: str, to: Address, data: bytes, *, keep: bool = True) -> tuple[Any, int]:
