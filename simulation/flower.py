@@ -47,16 +47,17 @@ def client_app(run: Path, hospital_timeout: float) -> ClientApp:
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        return answer(message, _bind(context, bound), "train")
+        return answer(message, bind(context, bound), "train")
 
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
-        return answer(message, _bind(context, bound), "evaluate")
+        return answer(message, bind(context, bound), "evaluate")
 
     return app
 
 
-def _bind(context: Context, bound: UserConfig) -> Context:
+def bind(context: Context, bound: UserConfig) -> Context:
+    """Return the context with further run settings."""
     return Context(
         run_id=context.run_id,
         node_id=context.node_id,
@@ -74,15 +75,22 @@ def server_app(
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:  # noqa: ARG001 - Flower's signature
-        coordinator = open_coordinator(run)
-        try:
-            left = rounds_left(coordinator)
-            if left:
-                strategy = AuditedRounds(
-                    coordinator, hospitals=count_hospitals(coordinator), on_round=on_round
-                )
-                strategy.start(grid, ArrayRecord(), num_rounds=left, timeout=exchange_timeout)
-        finally:
-            coordinator.store.close()
+        run_rounds(grid, run, on_round, exchange_timeout)
 
     return app
+
+
+def run_rounds(
+    grid: Grid, run: Path, on_round: Callable[[RoundResult], None], exchange_timeout: float
+) -> None:
+    """Run what is left of a prepared run's rounds over Flower."""
+    coordinator = open_coordinator(run)
+    try:
+        left = rounds_left(coordinator)
+        if left:
+            strategy = AuditedRounds(
+                coordinator, hospitals=count_hospitals(coordinator), on_round=on_round
+            )
+            strategy.start(grid, ArrayRecord(), num_rounds=left, timeout=exchange_timeout)
+    finally:
+        coordinator.store.close()

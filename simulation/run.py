@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from client.learners.registry import from_description
-from ledger.errors import LedgerUnavailable, ThoracleError
+from ledger.errors import HospitalFailed, ThoracleError
 from ledger.files import atomic_write
 from ledger.manifest import Manifest
 from ledger.node import ManagedAnvil
@@ -68,16 +68,7 @@ def simulate(
     """
     say = steps or Steps(quiet=True)
     go_offline()
-    draft = build_folder(settings, out, say)
-    with _chain(settings, draft.folder) as rpc:
-        ledger = deploy(settings, draft, rpc, say)
-        CoordinatorSpec(
-            rpc=rpc,
-            anchors=ledger.anchors,
-            plan=round_plan(settings, draft.learner),
-            manifest=draft.manifest,
-        ).write(draft.folder)
-        scorer = CentralScores(draft)
+    with prepared(settings, out, say) as scorer:
         results: list[RoundResult] = []
 
         def heard(result: RoundResult) -> None:
@@ -87,9 +78,29 @@ def simulate(
                 on_round(result, score)
 
         say.say("Starting Flower's simulation engine")
-        run_flower(settings, draft.folder, heard)
-        _export(draft.folder, rpc)
+        run_flower(settings, out, heard)
     return RunReport(folder=out, rounds=tuple(results), central=scorer.found)
+
+
+@contextmanager
+def prepared(settings: Settings, out: Path, steps: Steps) -> Iterator[CentralScores]:
+    """Build a run folder and its chain; at the end of the block, export the chain and stop it.
+
+    Raises:
+        InputError: the settings, data or folder cannot be used; nothing was changed.
+        LedgerUnavailable: the chain does not start.
+    """
+    draft = build_folder(settings, out, steps)
+    with _chain(settings, draft.folder) as rpc:
+        ledger = deploy(settings, draft, rpc, steps)
+        CoordinatorSpec(
+            rpc=rpc,
+            anchors=ledger.anchors,
+            plan=round_plan(settings, draft.learner),
+            manifest=draft.manifest,
+        ).write(draft.folder)
+        yield CentralScores(draft)
+        _export(draft.folder, rpc)
 
 
 @contextmanager
@@ -156,35 +167,29 @@ def run_flower(settings: Settings, folder: Path, on_round: Callable[[RoundResult
     timeout = float(settings.hospital_timeout)
     # Hospitals that find no free worker wait in line, so an exchange may take several turns.
     turns = -(-settings.hospitals // cpus)
-    failure: list[BaseException] = []
-
-    def server_side() -> None:
-        run_simulation(
-            server_app=server_app(folder, on_round, turns * timeout + EXCHANGE_SLACK),
-            client_app=client_app(folder.resolve(), timeout),
-            num_supernodes=settings.hospitals,
-            backend_config={
-                "init_args": {
-                    "num_cpus": cpus,
-                    "include_dashboard": False,
-                    "logging_level": logging.ERROR,
-                    "log_to_driver": False,
-                },
-                "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
-            },
-        )
-
     with _logged_to(log):
         try:
-            server_side()
+            run_simulation(
+                server_app=server_app(folder, on_round, turns * timeout + EXCHANGE_SLACK),
+                client_app=client_app(folder.resolve(), timeout),
+                num_supernodes=settings.hospitals,
+                backend_config={
+                    "init_args": {
+                        "num_cpus": cpus,
+                        "include_dashboard": False,
+                        "logging_level": logging.ERROR,
+                        "log_to_driver": False,
+                    },
+                    "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
+                },
+            )
         except ThoracleError:
             raise
         except Exception as error:
             cause = _cause(error)
-            failure.append(cause)
             if isinstance(cause, ThoracleError):
                 raise cause from None
-            raise LedgerUnavailable(
+            raise HospitalFailed(
                 f"Flower's simulation engine ended with {type(cause).__name__}; see {log}"
             ) from error
 
