@@ -12,7 +12,8 @@ from PIL import Image
 
 from client.data import cache as cache_module
 from client.data.nih import load_nih
-from client.data.preprocess import load_pixels, normalise, resize
+from client.data.pipeline import Preprocessing, resize
+from client.data.preprocess import load_pixels, normalise
 from ledger.errors import ConfigError, DataError
 from tests.client.data.trees import row, write_tree
 
@@ -91,7 +92,7 @@ def test_failure_leaves_no_entry(tree: Path, tmp_path: Path) -> None:
 
 def test_crash_half_way_is_built_anew(tree: Path, tmp_path: Path) -> None:
     cohort, folder = load_nih(tree), tmp_path / "cache"
-    key = cache_module.cache_key(cohort, {"size": 16})
+    key = cache_module.cache_key(cohort, Preprocessing(size=16).config())
     draft = folder / f".{key}-dead"
     draft.mkdir(parents=True)
     (draft / "pixels.npy").write_bytes(b"half")
@@ -127,7 +128,7 @@ def test_two_processes_build_once(tree: Path, tmp_path: Path) -> None:
 
 def test_description_holds_the_digests(tree: Path, tmp_path: Path) -> None:
     cohort, folder = load_nih(tree), tmp_path / "cache"
-    config: dict[str, object] = {"size": 16}
+    config = Preprocessing(size=16).config()
     with pytest.raises(DataError, match="no such entry"):
         cache_module.describe(folder, cohort, config)
     load_pixels(cohort, 16, folder)
