@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from client.learners.registry import from_description
+from ledger.bundle import export_bundle
 from ledger.errors import HospitalFailed, ThoracleError
 from ledger.files import atomic_write
 from ledger.manifest import Manifest
@@ -100,7 +101,7 @@ def prepared(settings: Settings, out: Path, steps: Steps) -> Iterator[CentralSco
             manifest=draft.manifest,
         ).write(draft.folder)
         yield CentralScores(draft)
-        _export(draft.folder, rpc)
+        export_bundle(ledger.web3, ledger.anchors, draft.folder)
 
 
 @contextmanager
@@ -222,10 +223,3 @@ def _logged_to(path: Path) -> Iterator[None]:
         flower.handlers = before
         ours.removeHandler(handler)
         handler.close()
-
-
-def _export(folder: Path, rpc: str) -> None:
-    """Write the chain's history into the run folder, so that it can be audited offline."""
-    from ledger.bundle import export_chain
-
-    export_chain(folder, rpc)
