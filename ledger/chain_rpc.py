@@ -20,6 +20,7 @@ from web3.exceptions import (
     ProviderConnectionError,
     RequestTimedOut,
     TooManyRequests,
+    TransactionNotFound,
     Web3RPCError,
 )
 from web3.middleware import ExtraDataToPOAMiddleware
@@ -91,9 +92,12 @@ class Transport:
 
         Raises:
             LedgerUnavailable: not reached, or the node cannot answer (pruned, not synced).
+            TransactionNotFound: the node does not know the transaction (web3's own error).
         """
         try:
             return self.ask(what, question)
+        except TransactionNotFound:  # an answer, though web3 calls it an error
+            raise
         except (Web3RPCError, BlockNotFound) as error:
             raise LedgerUnavailable(f"the node cannot answer {what}: {error}") from error
 

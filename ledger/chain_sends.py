@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from eth_account.signers.local import LocalAccount
-from web3.exceptions import TransactionNotFound, Web3Exception
+from web3.exceptions import TransactionNotFound
 from web3.types import TxReceipt
 
 from ledger.chain_errors import RevertDecoder, revert_data
@@ -67,6 +67,7 @@ class TransactionSender:
         if to is not None:
             call["to"] = to
         fields = self._price(call)
+        tried = {key: value for key, value in fields.items() if key != "type"}
         nonce = self._transport.read(
             "for a nonce", lambda: self._eth.get_transaction_count(account.address, "pending")
         )
@@ -81,7 +82,7 @@ class TransactionSender:
         if self._journal is not None:
             self._note(found)
         if found["status"] != 1:
-            raise self._reason(call, found["blockNumber"])
+            raise self._reason(tried, found["blockNumber"])
         self._confirm(tx_hash, found["blockNumber"])
         receipt = Receipt(tx_hash=tx_hash, block=found["blockNumber"], gas_used=found["gasUsed"])
         return receipt, found
@@ -185,7 +186,7 @@ class TransactionSender:
             self._transport.ask("why it reverted", lambda: self._eth.call(call, block))
         except TRANSPORT_ERRORS:
             raise
-        except (Web3Exception, Exception) as error:  # noqa: BLE001 - every node's own kind
+        except Exception as error:  # noqa: BLE001 - every node has its own kind
             data = revert_data(error)
             if data is not None:
                 return self._decoder.decode(data)
