@@ -23,7 +23,7 @@ from ledger.audit_models import audit_models
 from ledger.audit_privacy import Budget
 from ledger.audit_replay import audit_replay
 from ledger.canonical import canonical_json, tagged_digest
-from ledger.errors import BundleInvalid
+from ledger.errors import BundleInvalid, ThoracleError
 from ledger.facts import LEVELS, Credit, Facts, Finding, Level
 from ledger.findings import Book
 from ledger.replica import History
@@ -106,7 +106,8 @@ class AuditReport:
     @property
     def origin_proven(self) -> bool:
         """Whether the history was compared with trust anchors from outside the run."""
-        return not any(item.error == "OriginUnproven" for item in self.findings)
+        compared = self.passed.get("chain", {}).get("trusted anchors", 0)
+        return bool(compared) and not any(f.error == "OriginUnproven" for f in self.findings)
 
     @property
     def verdict(self) -> str:
@@ -159,6 +160,13 @@ def audit(facts: Facts, level: Level = "replay") -> AuditReport:
             if audit_replay(facts, arithmetic, book):
                 reached.append("replay")
     return _report(facts, level, tuple(reached), book, chain)
+
+
+def broken(error: ThoracleError, level: Level) -> AuditReport:
+    """Return the report of a run whose facts could not even be gathered."""
+    book = Book()
+    book.check(False, "facts", str(error), error=type(error))
+    return AuditReport(asked=level, reached=(), findings=tuple(book.findings), passed={})
 
 
 def _report(

@@ -16,12 +16,16 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from numpy.typing import NDArray
 
+from ledger.anchors import Anchors
+from ledger.bundle import FILE, encode_bundle
 from ledger.canonical import canonical_json, config_digest, sha256
 from ledger.chain import Ledger
+from ledger.collect import collect_backend
 from ledger.devchain import DevChain
 from ledger.epsilon import Release, micro_epsilon
 from ledger.errors import InertUpdate
 from ledger.files import ObjectStore, atomic_write
+from ledger.keys import SCRYPT_N_SIMULATION, save_seal_key
 from ledger.manifest import Manifest, encode_model, encode_tensors
 from ledger.probe import probe_update
 from ledger.quantise import apply_sum
@@ -218,6 +222,34 @@ class Federation:
         self.base, self.refused = base, {}
         if not self.round % 2:
             self.chain.travel(100)
+
+    def write_run(self, anchors: Anchors | None = None) -> Path:
+        """Write what a simulation writes at its end; return the run folder."""
+        known = anchors or self.ledger.anchors
+        hospitals = [
+            {"name": f"hospital-{i}", "address": party.address}
+            for i, party in enumerate(self.parties)
+        ]
+        run = {
+            "format": "thoracle/run/v1",
+            "anchors": known.to_record(),
+            "hospitals": hospitals,
+            "marks": ["insecure-test: the noise of this run comes from a known keystream"],
+        }
+        atomic_write(self.folder / "run.json", canonical_json(run))
+        record = collect_backend(self.chain.tester.backend, self.ledger.anchors)
+        atomic_write(self.folder / FILE, encode_bundle(record, known))
+        keys = self.folder / "keys"
+        if not keys.exists():
+            atomic_write(keys / "password", b"a test's password\n", mode=0o600)
+            save_seal_key(
+                keys / "seal-1.json",
+                self.key,
+                "a test's password",
+                epoch=self.epoch,
+                scrypt_n=SCRYPT_N_SIMULATION,
+            )
+        return self.folder
 
     def _decide(self, commits: list[Commit]) -> None:
         decisions = [
