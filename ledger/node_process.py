@@ -19,7 +19,9 @@ from pathlib import Path
 from ledger.errors import ConfigError
 from ledger.rpc_filter import NodeDown, Upstream
 
-_MODULES = Path(__file__).resolve().parent.parent / "contracts" / "node_modules" / "@foundry-rs"
+# `flwr run` starts the code from a copy without node_modules; the project that the environment
+# (.venv) lies in still has them.
+_PROJECTS = (Path(__file__).resolve().parent.parent, Path(sys.prefix).parent)
 _ARCHES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 _PR_SET_PDEATHSIG = 1
 
@@ -41,9 +43,11 @@ def find_anvil() -> Path:
     system = {"Windows": "win32"}.get(platform.system(), platform.system().lower())
     machine = _ARCHES.get(platform.machine().lower(), platform.machine().lower())
     suffix = ".exe" if system == "win32" else ""
-    packaged = _MODULES / f"anvil-{system}-{machine}" / "bin" / f"anvil{suffix}"
-    if os.access(packaged, os.X_OK):
-        return packaged
+    for project in _PROJECTS:
+        modules = project / "contracts" / "node_modules" / "@foundry-rs"
+        packaged = modules / f"anvil-{system}-{machine}" / "bin" / f"anvil{suffix}"
+        if os.access(packaged, os.X_OK):
+            return packaged
     found = shutil.which("anvil")
     if found is None:
         raise ConfigError(

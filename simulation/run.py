@@ -20,6 +20,7 @@ from ledger.errors import HospitalFailed, ThoracleError
 from ledger.files import atomic_write
 from ledger.manifest import Manifest
 from ledger.node import ManagedAnvil
+from ledger.node_process import find_anvil
 from server.evaluate import TestSet, evaluate_model, read_model
 from server.home import CoordinatorSpec
 from server.results import RoundResult
@@ -88,9 +89,11 @@ def prepared(settings: Settings, out: Path, steps: Steps) -> Iterator[CentralSco
     """Build a run folder and its chain; at the end of the block, export the chain and stop it.
 
     Raises:
-        InputError: the settings, data or folder cannot be used; nothing was changed.
+        InputError: settings, data, folder or the chain's program cannot be used; nothing changed.
         LedgerUnavailable: the chain does not start.
     """
+    if settings.chain == ANVIL:
+        find_anvil()  # nothing is made where the chain could not start
     draft = build_folder(settings, out, steps)
     with _chain(settings, draft.folder) as rpc:
         ledger = deploy(settings, draft, rpc, steps)
