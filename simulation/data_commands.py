@@ -6,14 +6,19 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
-from ledger.console import JsonFlag, emit_json, out, progress
+from client.data.commands import KindFlag, Source, SubsetFlag, watching
+from client.data.sources import load_source
+from ledger.console import JsonFlag, emit_json, out
+from simulation.partition import partition as split
 from simulation.phantoms import write_phantoms
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the hospital's ``data`` application."""
     app.command()(phantoms)
+    app.command()(partition)
 
 
 def phantoms(
@@ -31,18 +36,53 @@ def phantoms(
 
     Example: thoracle data phantoms phantoms --patients 300 --seed 0
     """
-    with progress() as bar:
-        task = bar.add_task("drawing patients", total=patients)
-        made = write_phantoms(
-            folder,
-            patients,
-            seed,
-            size=size,
-            layout=layout,
-            progress=lambda done, _total: bar.update(task, completed=done),
-        )
+    with watching("drawing patients") as watch:
+        made = write_phantoms(folder, patients, seed, size=size, layout=layout, progress=watch)
     if as_json:
         emit_json({"root": str(made.root), "patients": made.patients, "images": made.images})
     else:
         out.print(f"{made.images:,} images of {made.patients:,} patients in {made.root}")
         out.print(f"Look at them, or check them: thoracle data check {made.root}")
+
+
+def partition(
+    source: Source,
+    hospitals: Annotated[int, typer.Option(help="How many hospitals.")] = 3,
+    scheme: Annotated[
+        str,
+        typer.Option("--partition", help="iid, dirichlet:ALPHA, quantity:ALPHA, silos or source."),
+    ] = "silos",
+    seed: Annotated[int, typer.Option(help="Fixes the split.")] = 0,
+    subset: SubsetFlag = None,
+    kind: KindFlag = "auto",
+    picture: Annotated[Path | None, typer.Option(help="Write a PNG of who holds what.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show how a partition would spread a source over hospitals; no data is moved.
+
+    Example: thoracle data partition phantoms --hospitals 3 --partition silos --picture who.png
+    """
+    from simulation.partition_picture import describe, draw_partition
+
+    cohort = load_source(source, subset, kind=kind)
+    parts = split(cohort, hospitals, scheme, seed)
+    rows = describe(cohort, parts)
+    if picture is not None:
+        draw_partition(cohort, parts, f"{hospitals} hospitals by {scheme}, seed {seed}", picture)
+    if as_json:
+        emit_json({"partition": scheme, "seed": seed, "hospitals": rows})
+        return
+    table = Table("hospital", "images", "patients", "AP", "male", "age", "findings (images)")
+    for row in rows:
+        present = row["present"]
+        shown = sorted(present.items(), key=lambda p: -p[1]) if isinstance(present, dict) else []
+        table.add_row(
+            *(
+                "?" if row[key] is None else str(row[key])
+                for key in ("hospital", "images", "patients", "ap_share", "male_share", "mean_age")
+            ),
+            ", ".join(f"{name} {count}" for name, count in shown[:5]),
+        )
+    out.print(table)
+    if picture is not None:
+        out.print(f"picture: {picture}")
