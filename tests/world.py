@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
-from web3 import Web3
 from web3.types import RPCEndpoint, RPCResponse
 
 from client.agent import Hospital
@@ -71,29 +70,40 @@ def initial_model() -> Model:
 class ReadCache:
     """Answers repeated reads of one mined block from memory: blocks do not change.
 
-    Five parties ask the in-process node the same questions, and its EVM is slow. Only reads that
-    name a block number are kept; ``clear`` forgets them when the chain is rewound.
+    Five parties ask the in-process node the same questions, and its EVM is slow. Only what cannot
+    change is kept: reads that name a block number, receipts and constants.
     """
 
     METHODS = frozenset({"eth_call", "eth_getLogs", "eth_getBlockByNumber", "eth_getCode"})
+    CONSTANTS = frozenset({"eth_chainId", "eth_accounts"})
 
-    def __init__(self, web3: Web3) -> None:
+    def __init__(self, chain: DevChain) -> None:
         self._answers: dict[str, RPCResponse] = {}
-        provider = web3.provider
+        self._chain = chain.tester.backend.chain
+        self._seen = self._head()
+        provider = chain.web3.provider
         self._ask: Callable[[RPCEndpoint, Any], RPCResponse] = provider.make_request
         provider.make_request = self._answer  # type: ignore[method-assign]
 
-    def clear(self) -> None:
-        """Forget everything."""
-        self._answers.clear()
+    def _head(self) -> tuple[int, bytes]:
+        header = self._chain.get_canonical_head()
+        return int(header.block_number), bytes(header.hash)
 
     def _answer(self, method: RPCEndpoint, params: Any) -> RPCResponse:
+        head = self._head()
+        if head[0] <= self._seen[0] and head != self._seen:  # rewound: another history
+            self._answers.clear()
+        self._seen = head
         key = f"{method} {params!r}"
-        if method not in self.METHODS or "'latest'" in key or "'pending'" in key:
+        if method == "eth_blockNumber":
+            key += head[1].hex()
+        elif method == "eth_getTransactionReceipt":
+            pass  # kept once there is one: see below
+        elif method not in self.METHODS | self.CONSTANTS or "latest" in key or "pending" in key:
             return self._ask(method, params)
         if key not in self._answers:
             answer = self._ask(method, params)
-            if "error" in answer:
+            if "error" in answer or answer.get("result") is None:
                 return answer
             self._answers[key] = answer
         return copy.deepcopy(self._answers[key])
@@ -138,7 +148,7 @@ class Setting:
             attest_window=ATTEST_WINDOW,
         )
     )
-    rules: Mapping[str, int] = field(default_factory=dict)
+    rules: Mapping[str, int] = field(default_factory=lambda: {"max_silent_share": 4000})
     unit: Unit = Unit.NONE
 
 
@@ -168,7 +178,7 @@ class World:
         self.setting = setting or Setting()
         self.folder = folder
         self.chain = DevChain()
-        self._cache = ReadCache(self.chain.web3)
+        self._cache = ReadCache(self.chain)
         self.boss = account("coordinator")
         self.accounts = [account(f"hospital {i}") for i in range(self.setting.hospitals)]
         self.model = initial_model()
@@ -223,10 +233,10 @@ class World:
         """Return the hospital of a seat, with some parts exchanged."""
         parts: dict[str, object] = {
             "home": self.folder / "hospitals" / str(seat),
-            "ledger": Ledger(self.chain.web3, self._anchors),
+            "ledger": self.ledger,  # one view of one chain: attacks on views bring their own
             "account": self.accounts[seat],
             "trainer": TinyTrainer(f"hospital {seat}"),
-            "policy": Policy(metrics=frozenset({"loss"})),
+            "policy": Policy(metrics=frozenset({"loss"}), accept_quorum_only=True),
             "clock": self.chain.clock,
             "patience": 0.0,
         }
@@ -259,7 +269,6 @@ class World:
         """Rewind chain and disk; every process starts again."""
         self.store.close()
         self.chain.revert(mark.chain)
-        self._cache.clear()
         shutil.rmtree(self.folder)
         shutil.copytree(mark.disk, self.folder)
         self._rebuild()
@@ -283,18 +292,16 @@ class World:
         for reply in replies:
             self.coordinator.receive(reply)
 
-    def play(self, *, before_propose: Callable[[], None] | None = None) -> RoundResult:
+    def play(self) -> RoundResult:
         """Play one honest round to its end and return what came of it."""
         self.submit(self.train(self.coordinator.open_round()))
-        if before_propose is not None:
-            before_propose()
         return self.conclude()
 
-    def conclude(self) -> RoundResult:
-        """Play the rest of a round whose replies are in."""
+    def conclude(self, seats: Iterable[int] | None = None) -> RoundResult:
+        """Play the rest of a round whose replies are in; ``seats`` are asked to attest."""
         self.coordinator.close()
         if self.coordinator.propose() is not None:
-            for reply in self.attest(self.coordinator.serve()).values():
+            for reply in self.attest(self.coordinator.serve(), seats).values():
                 self.coordinator.answered(reply)
         return self.coordinator.finish()
 

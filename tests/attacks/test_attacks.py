@@ -1,0 +1,32 @@
+"""Runs every row of the attack table."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.attacks.case import Case, run_case
+from tests.attacks.stages import Stages
+from tests.attacks.table import TABLE
+
+
+@pytest.fixture(scope="session")
+def stages() -> Iterator[Stages]:
+    memory = Path("/dev/shm")  # noqa: S108 - hundreds of fsyncs, nothing secret
+    folder = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
+    yield Stages(folder)
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("case", TABLE, ids=str)
+def test_attack(case: Case, stages: Stages, tmp_path: Path) -> None:
+    run_case(case, stages, tmp_path / "case")
+
+
+def test_names_are_unique() -> None:
+    names = [case.name for case in TABLE]
+    assert len(names) == len(set(names))
