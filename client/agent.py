@@ -178,11 +178,12 @@ class Hospital:
 
     def _accept(self, order: TrainOrder, opening: Opening, terms: RoundTerms) -> Model:
         """Return the base model of an order that chain and policy allow; remember both."""
-        lineage = read_lineage(self._ledger)
+        rules = self._ledger.rules()
+        lineage = read_lineage(self._ledger, rules)
         data = order.base_model_bytes
         check_base(sha256(data), opening, lineage, quorum_only=self._policy.accept_quorum_only)
         base = decode_model(data, terms.manifest)
-        self._policy.check(terms, self._ledger.rules())
+        self._policy.check(terms, rules)
         check = getattr(self._trainer, "check", None)
         if check is not None:
             check(terms.config)
@@ -247,6 +248,7 @@ class Hospital:
                 given=entry.open_head,
             )
         if self._is_committed(entry):
+            self._spool.mark_committed(entry.round)
             return
         try:
             receipt = self._ledger.commit(

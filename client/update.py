@@ -74,7 +74,8 @@ def delta_of(trained: Model, base: Model, manifest: Manifest) -> NDArray[np.floa
     """
     if set(trained) != set(base):
         raise SpecMismatch("training returned other tensors than it was given")
-    return np.subtract(manifest.flatten(trained), manifest.flatten(base), dtype=np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # quantising names what is not finite
+        return np.subtract(manifest.flatten(trained), manifest.flatten(base), dtype=np.float32)
 
 
 def seal_update(

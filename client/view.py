@@ -17,16 +17,16 @@ from ledger.errors import (
     WrongPhase,
     WrongRound,
 )
-from ledger.statement import Opening, Outcome, Phase, Proposal
+from ledger.statement import Opening, Outcome, Phase, Proposal, Rules
 from ledger.update import decode_opening, opening_digest
 
 
-def read_lineage(ledger: Ledger) -> Lineage:
+def read_lineage(ledger: Ledger, rules: Rules) -> Lineage:
     """Return every model the chain ever named, from its events."""
     events = ledger.events()
     finals = [event for event in events if event.name == "Finalised"]
     return Lineage(
-        initial=ledger.rules().initial_model,
+        initial=rules.initial_model,
         finals=tuple(_bytes(event, "model") for event in finals),
         proposed=frozenset(_bytes(e, "modelDigest") for e in events if e.name == "Proposed"),
         quorum_only=frozenset(

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from eth_account import Account
@@ -84,6 +85,9 @@ class Draft:
     probes: dict[int, tuple[int, ...]]
 
 
+_FOUNDED: dict[tuple[int, Rules], tuple[DevChain, Ledger, int]] = {}
+
+
 class Federation:
     """Coordinator, chain and hospitals, all in this process."""
 
@@ -97,7 +101,6 @@ class Federation:
         policy: Policy | None = None,
     ) -> None:
         self.folder = folder
-        self.chain = DevChain()
         self.base = encode_model(initial_model())
         self.manifest = Manifest.of_model(initial_model())
         self.quantiser = plan_quantiser(self.manifest.size, max_norm=20.0, coordinate_drift=0.5)
@@ -111,25 +114,39 @@ class Federation:
             max_silent_share=silent_share,
             share_cap=10_000,
         )
+        self.trainers = [FakeTrainer() for _ in self.accounts]
+        self.policy = policy or Policy()
+        self._found()
+        self.config: dict[str, object] = {}
+        self.number = 0
+
+    def _found(self) -> None:
+        """Deploy and register, or go back to the moment an equal federation was founded.
+
+        An in-process chain takes half a second to found; rewinding it takes none.
+        """
+        key = (len(self.accounts), self.rules)
+        if key in _FOUNDED:
+            self.chain, self.ledger, moment = _FOUNDED[key]
+            self.chain.revert(moment)
+            self.hospitals = [self.hospital(n) for n in range(len(self.accounts))]
+            return
+        self.chain = DevChain()
         self.ledger = Ledger.deploy(
             self.chain.web3, self.coordinator, self.rules, [a.address for a in self.accounts]
         )
-        self.trainers = [FakeTrainer() for _ in self.accounts]
-        self.policy = policy or Policy()
-        self.hospitals = [self.hospital(n) for n in range(hospitals)]
+        self.hospitals = [self.hospital(n) for n in range(len(self.accounts))]
         for n, hospital in enumerate(self.hospitals):
             hospital.register(cap=8_000_000, examples=100 * (n + 1))
-        self.config: dict[str, object] = {}
-        self.number = 0
+        _FOUNDED[key] = self.chain, self.ledger, self.chain.snapshot()
 
     def hospital(self, n: int, **changes: object) -> Hospital:
         """Build hospital ``n`` from its home, as after a restart."""
         parts: dict[str, object] = {"policy": self.policy, "seed": n, **changes}
         policy = parts.pop("policy")
-        ledger = parts.pop("ledger", None) or Ledger(self.chain.web3, self.ledger.anchors)
         return Hospital(
             self.folder / str(n),
-            ledger,  # type: ignore[arg-type]
+            self.ledger,
             self.accounts[n],
             self.trainers[n],
             policy,  # type: ignore[arg-type]
@@ -157,7 +174,7 @@ class Federation:
             **changes,
         }
 
-    def open(self, *, attest_window: int = 600, **changes: object) -> TrainOrder:
+    def open(self, *, attest_window: int = 600, **changes: Any) -> TrainOrder:
         """Open the next round on the chain; ``changes`` go into its configuration."""
         self.number += 1
         self.config = self.round_config(**changes)
@@ -201,6 +218,8 @@ class Federation:
         """Return the honest proposal; ``refuse`` maps seats to reasons."""
         reasons = dict(refuse or {})
         commits = self.ledger.commits(self.number)
+        if len(commits) < len(self.accounts):
+            self.ledger.close_commits(self.coordinator, self.number)
         updates = {commits[r.hospital].seat: self.opened(r) for r in replies}
         weights = {commit.seat: commit.weight for commit in commits.values()}
         seats = sorted(set(updates) - set(reasons))
@@ -268,6 +287,11 @@ class Federation:
             probes=draft.probes,
         )
         return ProposalOrder(round=self.number, sum_bytes=draft.sum_bytes)
+
+    def give_up(self) -> None:
+        """Let the attest window pass, and abort."""
+        self.chain.travel(700)
+        self.ledger.abort(self.coordinator, self.number)
 
     def finalise(self, draft: Draft) -> None:
         self.ledger.finalise(self.coordinator, self.number)

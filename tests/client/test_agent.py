@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,8 +56,9 @@ def world(tmp_path: Path) -> Federation:
     return Federation(tmp_path)
 
 
-def test_three_rounds_end_verified(world: Federation) -> None:
-    for number in (1, 2, 3):
+def test_rounds_end_verified_and_memory_stays_bounded_and_private(tmp_path: Path) -> None:
+    world = Federation(tmp_path, policy=Policy(keep_rounds=1))
+    for number in (1, 2):
         before = world.base
         replies, answers, draft = world.whole_round()
         closing = world.ledger.closing(number)
@@ -66,14 +68,19 @@ def test_three_rounds_end_verified(world: Federation) -> None:
         assert [a.attested for a in answers] == [True, True, True]
         assert {a.model_digest for a in answers} == {draft.model_digest}
         assert all(r.metrics == {} for r in replies)
+    home = tmp_path / "0"
+    assert [path.name for path in (home / "spool").iterdir()] == ["00000002"]
+    assert len(list((home / "models").iterdir())) == 2  # the last base, and what was attested
+    private = [home, home / "spool", *(home / "spool").glob("*/update")]
+    assert all(path.stat().st_mode & 0o077 == 0 for path in private)
 
 
 def test_same_seed_gives_the_same_model_in_any_federation(tmp_path: Path) -> None:
     digests = set()
     for name in ("one", "two"):
         world = Federation(tmp_path / name)
-        world.whole_round()
-        digests.add(world.whole_round()[2].model_digest)
+        world.open()
+        digests.add(world.draft(world.train()).model_digest)
     assert len(digests) == 1
 
 
@@ -160,35 +167,29 @@ def test_crash_in_any_storage_step_of_training(
     reply = world.hospital(0).train(order)
     assert world.ledger.commits(1)[reply.hospital].seal_digest == sha256(reply.ciphertext)
     world.hospitals = [world.hospital(n) for n in range(3)]
-    world.propose(draft := world.draft(world.train()))
-    assert world.hospital(0).attest(replace(_order(world, draft))).attested
+    proposal = world.propose(world.draft(world.train()))
+    assert world.hospital(0).attest(proposal).attested
 
 
-def _order(world: Federation, draft: object) -> object:
-    from ledger.messages import ProposalOrder
-
-    return ProposalOrder(round=world.number, sum_bytes=draft.sum_bytes)  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize("name", ["keep_verdict"])
-def test_crash_while_answering(
-    world: Federation, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_crash_while_answering(world: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
     from client.spool import Spool
 
     world.open()
     order = world.propose(world.draft(world.train()))
-    attest, step = Ledger.attest, getattr(Spool, name)
+    attest, step = Ledger.attest, Spool.keep_verdict
 
     def mine_and_die(*args: object) -> None:
         attest(*args)  # type: ignore[arg-type]
         raise Crash
 
     def keep_and_die(*args: object) -> None:
-        step(*args)
+        step(*args)  # type: ignore[arg-type]
         raise Crash
 
-    for target, method, dying in ((Spool, name, keep_and_die), (Ledger, "attest", mine_and_die)):
+    for target, method, dying in (
+        (Spool, "keep_verdict", keep_and_die),
+        (Ledger, "attest", mine_and_die),
+    ):
         with monkeypatch.context() as patch:
             patch.setattr(target, method, dying)
             with pytest.raises(Crash):
@@ -273,31 +274,27 @@ def test_initial_model_of_another_manifest(tmp_path: Path) -> None:
     _refuses(world, world.order(), SpecMismatch)
 
 
-def test_frozen_old_model(world: Federation) -> None:
+def test_frozen_old_model_and_equivocation(world: Federation) -> None:
     old = world.base
     world.whole_round()
     world.open()
     with pytest.raises(StaleModel):
         world.hospitals[0].train(world.order(base_model_bytes=old))
+    other = world.base_model()
+    other["b.bias"] = other["b.bias"] + np.float32(1)
+    with pytest.raises(ModelDigestMismatch):
+        world.hospitals[0].train(world.order(base_model_bytes=encode_model(other)))
+    assert world.trainers[0].calls == 1
 
 
 def test_unfinalised_model(world: Federation) -> None:
     world.open()
     draft = world.draft(world.train())
     world.propose(draft)
-    world.ledger.abort(world.coordinator, 1)
+    world.give_up()
     world.open()
     with pytest.raises(ModelNotFinal):
         world.hospitals[0].train(world.order(base_model_bytes=draft.model_bytes))
-
-
-def test_equivocation(world: Federation) -> None:
-    world.whole_round()
-    world.open()
-    other = world.base_model()
-    other["b.bias"] = other["b.bias"] + np.float32(1)
-    with pytest.raises(ModelDigestMismatch):
-        world.hospitals[0].train(world.order(base_model_bytes=encode_model(other)))
 
 
 @pytest.mark.parametrize("allowed", [False, True])
@@ -347,7 +344,7 @@ def test_configuration_that_is_not_on_the_chain(world: Federation) -> None:
         {"metrics": "auc"},
     ],
 )
-def test_configuration_beyond_the_policy(world: Federation, change: dict[str, object]) -> None:
+def test_configuration_beyond_the_policy(world: Federation, change: dict[str, Any]) -> None:
     """malicious_app_code: even a configuration on the chain cannot loosen the policy."""
     world.open(**change)
     _refuses(world, world.order(), PolicyViolation)
@@ -465,7 +462,7 @@ def test_refused_hospital_contests_what_it_can_check(world: Federation) -> None:
     assert reply.model_digest == draft.model_digest
     assert world.ledger.answers(1)[reply.hospital].kind == "contested"
     assert world.hospitals[1].attest(order).attested
-    world.ledger.abort(world.coordinator, 1)
+    world.give_up()
 
     world.open()
     order = world.propose(world.draft(world.train(), refuse={0: OutlierUpdate.code}))
@@ -599,31 +596,27 @@ def test_node_down_stops_the_hospital(world: Federation, monkeypatch: pytest.Mon
 
 def test_rolled_back_chain_is_refused(world: Federation) -> None:
     moment = world.chain.snapshot()
-    world.whole_round()
+    world.hospitals[0].train(world.open())
+    world.ledger.abort(world.coordinator, 1)
+    world.hospitals[0].train(world.open())
     world.chain.revert(moment)
     world.number = 0
-    world.base = encode_model(initial_model())
     order = world.open()
-    hospital = world.hospital(0)
     with pytest.raises(LedgerRollback):
+        world.hospital(0).train(order)
+
+
+def test_chain_that_lost_the_commit_is_refused(world: Federation) -> None:
+    order = world.open()
+    moment = world.chain.snapshot()
+    world.train()
+    world.chain.revert(moment)
+    for hospital in world.hospitals[1:]:
         hospital.train(order)
-
-
-def test_home_is_private(world: Federation) -> None:
-    world.whole_round()
-    home = world.folder / "0"
-    assert home.stat().st_mode & 0o077 == 0
-    assert (home / "spool").stat().st_mode & 0o077 == 0
-    for path in (home / "spool").glob("*/update"):
-        assert path.stat().st_mode & 0o077 == 0
-
-
-def test_memory_is_bounded(world: Federation) -> None:
-    for _ in range(4):
-        world.whole_round()
-    home = world.folder / "0"
-    assert sorted(p.name for p in (home / "spool").iterdir()) == ["00000003", "00000004"]
-    assert len(list((home / "models").iterdir())) == 2  # the last base, and what was attested
+    replies = [world.hospital(n).train(order) for n in (1, 2)]
+    proposal = world.propose(world.draft(replies))
+    with pytest.raises(LedgerRollback):
+        world.hospitals[0].attest(proposal)
 
 
 def test_home_is_keyed_by_folder_not_by_object(world: Federation) -> None:
