@@ -25,6 +25,7 @@ from eth.db.atomic import AtomicDB
 from eth.exceptions import PyEVMError
 from eth.vm.execution_context import ExecutionContext
 from eth.vm.forks.prague import PragueVM
+from eth_keys.exceptions import BadSignature
 from eth_typing import BlockNumber
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
@@ -38,6 +39,7 @@ from ledger.errors import BundleInvalid, EventMismatch
 from ledger.history import History, Step
 from ledger.transactions import Log, to_hex
 
+_MALFORMED = (PyEVMError, ValidationError, BadSignature, RLPException, ValueError, TypeError)
 _GAS_LIMIT = 60_000_000
 _BALANCE = 1 << 128
 _HEAD = "HeadAdvanced"
@@ -128,7 +130,7 @@ class _Machine:
             transaction: Any = self._builder.decode(step.raw)
             transaction.validate()
             sender = bytes(transaction.sender)
-        except (PyEVMError, ValidationError, RLPException, ValueError, TypeError) as error:
+        except _MALFORMED as error:
             raise BundleInvalid(f"not a signed transaction: {error}") from None
         if transaction.chain_id != self._chain_id:
             raise BundleInvalid(f"a transaction was signed for the chain {transaction.chain_id}")
@@ -141,7 +143,7 @@ class _Machine:
         state.persist()
         try:
             computation = state.apply_transaction(transaction)
-        except (PyEVMError, ValidationError) as error:
+        except _MALFORMED as error:
             raise BundleInvalid(f"a transaction cannot be executed: {error}") from None
         logs = tuple(
             Log(
