@@ -236,6 +236,16 @@ def test_the_normative_formula(
         assert x == nearest_f32(Fraction(float(Fraction(b) + Fraction(quotient))))
 
 
+def test_the_division_is_true_and_not_by_a_reciprocal() -> None:
+    """A tie that rounds up; a product with 1/W falls a hair below it and rounds down."""
+    base = np.array([3 * 2.0**-10], np.float32)
+    telling = [w for w in range(2, 3000) if float(QMAX * w) * (1.0 / w) < QMAX]
+    assert len(telling) > 100
+    for weight in telling:
+        total = np.array([QMAX * weight], np.int64)
+        assert apply_sum(base, total, weight, 0).tolist() == [QMAX + 2.0**-8]
+
+
 def test_chunks_leave_no_seam() -> None:
     size = 2 * (1 << 18) + 3
     rng = np.random.default_rng(0)
