@@ -7,13 +7,14 @@ what the canonical accountant gives for everything it has declared since it join
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ledger.epsilon import MICRO, TOLERANCE, cumulative_micro
 from ledger.errors import InvalidStatement, PolicyError, PrivacyPolicyViolation
 from ledger.statement import Mechanism
+
+_FIELDS = ("noise_multiplier", "sample_rate", "steps", "delta")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,10 +23,14 @@ class MechanismPolicy:
 
     Attributes:
         noise_multiplier: least noise multiplier, in 1e-6.
+        sample_rate: largest sampling rate, in 1e-9.
+        steps: most steps in the round.
         delta: largest delta, in 1e-12.
     """
 
     noise_multiplier: int
+    sample_rate: int
+    steps: int
     delta: int
 
     @classmethod
@@ -33,21 +38,27 @@ class MechanismPolicy:
         """Read the policy from a configuration's ``privacy``; None there means no privacy.
 
         Raises:
-            PolicyError: the table lacks a positive noise multiplier or delta (fails closed).
+            PolicyError: a field is missing or not a whole number above 0 (fails closed).
         """
         if value is None:
             return None
         table = value if isinstance(value, dict) else {}
-        numbers: dict[str, float] = {}
-        for name in ("noise_multiplier", "delta"):
+        numbers: dict[str, int] = {}
+        for name in _FIELDS:
             found = table.get(name)
-            if isinstance(found, bool) or not isinstance(found, int | float) or not found > 0:
-                raise PolicyError(f"the round's privacy needs a positive {name}, not {found!r}")
-            numbers[name] = float(found)
-        return cls(
-            noise_multiplier=math.floor(numbers["noise_multiplier"] * 10**6),
-            delta=math.ceil(numbers["delta"] * 10**12),
-        )
+            if isinstance(found, bool) or not isinstance(found, int) or found < 1:
+                raise PolicyError(
+                    f"the round's privacy needs a whole {name} above 0, not {found!r}"
+                )
+            numbers[name] = found
+        return cls(**numbers)
+
+    def weaker(self, declared: Mechanism) -> str | None:
+        """Return the first parameter in which a declared mechanism protects less, if any."""
+        if declared.noise_multiplier < self.noise_multiplier:
+            return "noise_multiplier"
+        over = (n for n in _FIELDS[1:] if getattr(declared, n) > getattr(self, n))
+        return next(over, None)
 
 
 def check_mechanism(
@@ -66,16 +77,16 @@ def check_mechanism(
         opening: micro-epsilon it brought along when it registered.
 
     Raises:
-        PrivacyPolicyViolation: less noise or a larger delta than asked, parameters that give no
-            privacy, or an epsilon below what the declared mechanisms cost.
+        PrivacyPolicyViolation: less noise, or a larger rate, delta or number of steps than asked;
+            parameters that give no privacy; or an epsilon below what the declared ones cost.
     """
     if policy is None:
         return
-    if declared.noise_multiplier < policy.noise_multiplier or declared.delta > policy.delta:
+    name = policy.weaker(declared)
+    if name is not None:
         raise PrivacyPolicyViolation(
-            f"declared noise {declared.noise_multiplier / MICRO:g} and delta"
-            f" {declared.delta / 10**12:g} are weaker than the round's"
-            f" {policy.noise_multiplier / MICRO:g} and {policy.delta / 10**12:g}"
+            f"the declared {name} of {getattr(declared, name)} protects less than the round's"
+            f" {getattr(policy, name)}"
         )
     try:
         least = cumulative_micro([*earlier, declared], opening)[-1]
