@@ -1,0 +1,1 @@
+"""End to end: real anvil, Flower and the command line."""
