@@ -19,6 +19,7 @@ def build_app() -> typer.Typer:
     from simulation.commands import simulate
     from simulation.data_commands import register as register_data
     from simulation.evaluate_command import evaluate
+    from simulation.privacy_commands import app as privacy
 
     app = typer.Typer(
         name="thoracle",
@@ -39,6 +40,7 @@ def build_app() -> typer.Typer:
     app.add_typer(audit, name="audit")
     app.add_typer(chain, name="chain")
     app.add_typer(data, name="data")
+    app.add_typer(privacy, name="privacy")
     return app
 
 

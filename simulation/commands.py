@@ -10,7 +10,7 @@ from rich.table import Table
 
 from ledger.console import JsonFlag, emit_json, err, out
 from ledger.errors import ConfigError
-from simulation.settings import read_config, settings_from
+from simulation.settings import parse_epsilon, read_config, settings_from
 
 Option = typer.Option
 
@@ -57,7 +57,8 @@ def simulate(
         "data": data, "test": test, "patients": patients, "hospitals": hospitals,
         "rounds": rounds, "partition": partition, "learner": learner, "size": size,
         "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate,
-        "seed": seed, "cpus": cpus, "chain": chain,
+        "epsilon": None if epsilon is None else parse_epsilon(epsilon), "delta": delta,
+        "sample_rate": sample_rate, "steps": steps, "seed": seed, "cpus": cpus, "chain": chain,
     }  # fmt: skip
     given = {name: value for name, value in flags.items() if value is not None}
     if config is not None and not config.is_file():

@@ -13,7 +13,7 @@ import platform
 import secrets
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -39,9 +39,10 @@ from ledger.manifest import Manifest, encode_model
 from ledger.seal import new_key
 from ledger.statement import BASIS, Rules, Unit
 from server.plan import RoundPlan
-from server.screen import ScreenPolicy
+from server.screen import ScreenPolicy, noise_floor
 from simulation.cohorts import Cohorts, gather
 from simulation.priors import nih_prior
+from simulation.privacy import RunPrivacy, privacy_of
 from simulation.progress import Steps
 from simulation.settings import Settings
 from simulation.testset import write_test_set
@@ -72,7 +73,7 @@ def build_folder(settings: Settings, out: Path, steps: Steps) -> Draft:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"the run folder {out} is not empty; choose another name or remove it")
     learner = learner_of(settings)
-    train_plan(settings)  # refuses a wrong training option before any work
+    privacy_of(settings, train_plan(settings))  # refuses wrong options before any work
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
@@ -124,19 +125,33 @@ def train_plan(settings: Settings) -> TrainPlan:
     )
 
 
-def round_plan(settings: Settings, learner: Learner) -> RoundPlan:
+def round_plan(settings: Settings, learner: Learner, manifest: Manifest) -> RoundPlan:
     """Return what the coordinator asks of every round."""
-    return RoundPlan(
+    train = train_plan(settings)
+    privacy = privacy_of(settings, train)
+    plan = RoundPlan(
         rounds=settings.rounds,
         learner=learner.describe(),
-        train=train_plan(settings).describe(),
+        train=train.describe(),
+        privacy=None if privacy is None else privacy.config,
         screen=ScreenPolicy(directions=settings.screen),
-        metrics=(*LOCAL_METRICS, *TRAIN_METRICS),
+        # Scores of private patients are a release of their own: none leave a private run.
+        metrics=() if privacy else (*LOCAL_METRICS, *TRAIN_METRICS),
         max_norm=settings.max_norm,
-        coordinate_drift=settings.coordinate_drift,
+        coordinate_drift=privacy.coordinate_drift if privacy else settings.coordinate_drift,
+        coordinate_noise=privacy.coordinate_noise if privacy else 0.0,
         commit_window=settings.commit_window,
         attest_window=settings.attest_window,
     )
+    if privacy is None:
+        return plan
+    floor = noise_floor(
+        coordinate_noise=privacy.coordinate_noise,
+        step_exponent=plan.quantiser(manifest).step_exponent,
+        size=manifest.size,
+        norm_bound=plan.quantiser(manifest).norm_bound,
+    )
+    return replace(plan, screen=replace(plan.screen, noise_floor=floor))
 
 
 def _write_hospitals(
@@ -157,17 +172,24 @@ def _write_hospitals(
                 held_patients=codes[rows.held],
             )
             write_shard(home / "shard.npz", shard)
-            atomic_write(home / "policy.toml", _policy().encode(), mode=0o600)
+            atomic_write(home / "policy.toml", _policy(settings).encode(), mode=0o600)
             _new_account(home / "account.json", home / "password")
             advance()
     return tuple(f"hospital {number}" for number in range(len(cohorts.hospitals)))
 
 
-def _policy() -> str:
+def _policy(settings: Settings) -> str:
+    if settings.epsilon:
+        return (
+            "# What this hospital lets a coordinator ask: nothing leaves but the private update.\n"
+            f'privacy = "{settings.unit}"\n'
+            f"max_epsilon = {settings.epsilon!r}\n"
+            f"max_delta = {settings.delta!r}\n"
+        )
     names = ", ".join(f'"{name}"' for name in sorted((*LOCAL_METRICS, *TRAIN_METRICS)))
     return (
-        "# What this hospital lets a coordinator ask. A simulated federation holds phantoms or\n"
-        "# public images, so plain scores may leave.\n"
+        "# What this hospital lets a coordinator ask. Without privacy a federation here holds\n"
+        "# phantoms or public images, so plain scores may leave.\n"
         f"metrics = [{names}]\n"
     )
 
@@ -219,13 +241,14 @@ def deploy(settings: Settings, draft: Draft, rpc: str, steps: Steps) -> Ledger:
     rules = Rules(
         federation_id=secrets.token_bytes(32),
         initial_model=draft.initial_model,
-        privacy_unit=Unit.NONE,
+        privacy_unit=Unit[settings.unit.upper()] if settings.epsilon else Unit.NONE,
         min_accepted_of_commits=round(settings.min_accepted * BASIS),
         min_accepted_of_members=round(settings.min_accepted * BASIS),
         max_silent_share=round(settings.silent_share * BASIS),
         share_cap=round(settings.share_cap * BASIS),
     )
     ledger = Ledger.deploy(connect(rpc), coordinator, rules, founders)
+    privacy = privacy_of(settings, train_plan(settings))
     with steps.bar("Registering hospitals", len(homes)) as advance:
         for number, home in enumerate(homes):
             spec = HospitalSpec(
@@ -233,10 +256,11 @@ def deploy(settings: Settings, draft: Draft, rpc: str, steps: Steps) -> Ledger:
                 rpc=rpc,
                 anchors=ledger.anchors,
                 seed=settings.seed + 1 + number,
+                insecure_seed=settings.seed if privacy and privacy.insecure else -1,
             )
             spec.write(home)
             hospital = open_hospital(home)
-            hospital.register(NO_CAP, examples_of(home))
+            hospital.register(privacy.cap if privacy else NO_CAP, examples_of(home))
             advance()
     write_run(settings, draft, ledger.anchors, founders)
     return ledger
@@ -249,6 +273,7 @@ def examples_of(home: Path) -> int:
 
 def write_run(settings: Settings, draft: Draft, anchors: Anchors, founders: list[str]) -> None:
     """Write ``run.json``: configuration, seeds, versions, addresses and anchors."""
+    privacy = privacy_of(settings, train_plan(settings))
     record = {
         "format": RUN_FORMAT,
         "config": settings.to_dict(),
@@ -261,10 +286,22 @@ def write_run(settings: Settings, draft: Draft, anchors: Anchors, founders: list
         "learner": draft.learner.describe(),
         "manifest": draft.manifest.to_json(),
         "initial_model": draft.initial_model.hex(),
-        "privacy": None,
+        "privacy": None if privacy is None else privacy_record(privacy),
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in ("flwr", "torch", "timm", "numpy", "web3")},
         },
     }
     atomic_write(draft.folder / "run.json", canonical_json(record))
+
+
+def privacy_record(privacy: RunPrivacy) -> dict[str, object]:
+    """Return a run's privacy as it stands in ``run.json``."""
+    return {
+        **privacy.config,
+        "cap": privacy.cap,
+        "epsilon_by_round": [
+            round(privacy.plan.epsilon(number), 6) for number in range(1, privacy.plan.rounds + 1)
+        ],
+        "noise": "insecure-test" if privacy.insecure else "operating system",
+    }

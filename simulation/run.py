@@ -100,7 +100,7 @@ def prepared(settings: Settings, out: Path, steps: Steps) -> Iterator[CentralSco
         CoordinatorSpec(
             rpc=rpc,
             anchors=ledger.anchors,
-            plan=round_plan(settings, draft.learner),
+            plan=round_plan(settings, draft.learner, draft.manifest),
             manifest=draft.manifest,
         ).write(draft.folder)
         yield CentralScores(draft)

@@ -16,6 +16,7 @@ from ledger.errors import ConfigError
 
 PHANTOMS = "phantoms"
 CONFIG_BYTES = 1 << 20
+MAX_EPSILON = 1000.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,19 @@ class Settings:
     silent_share: float = 0.0
     """Weight that may stay silent in a QuorumOnly round; 0 forbids such rounds."""
     screen: bool = True
+    epsilon: float = 0.0
+    """Privacy budget of the whole run for each patient; 0 (``off``) is no privacy."""
+    delta: float = 1e-5
+    unit: str = "patient"
+    sample_rate: float = 0.1
+    """Probability that a patient is drawn in a private step."""
+    steps: int = 20
+    """Private steps a round."""
+    clip_norm: float = 1.0
+    multiplicity: int = 1
+    """Augmented copies of each image in a private step (De et al. 2022)."""
+    insecure_noise: bool = False
+    """Noise from the seed, for reproducible tests; the run is marked ``insecure-test``."""
     commit_window: int = 900
     attest_window: int = 300
     chain: str = "anvil"
@@ -83,10 +97,17 @@ class Settings:
         _at_least("attest_window", self.attest_window, 5, 7 * 86_400)
         _at_least("cpus", self.cpus, 0, 1024)
         _at_least("hospital_timeout", self.hospital_timeout, 1, 7 * 86_400)
-        for name in ("learning_rate", "max_norm", "coordinate_drift"):
+        _at_least("steps", self.steps, 1, 100_000)
+        _at_least("multiplicity", self.multiplicity, 1, 64)
+        if not 0 <= self.epsilon <= MAX_EPSILON or not 1e-12 <= self.delta < 0.01:
+            raise ConfigError("epsilon must be at most 1000, or off; delta below 0.01")
+        if self.unit not in {"patient", "image"}:
+            raise ConfigError("unit must be patient or image")
+        for name in ("learning_rate", "max_norm", "coordinate_drift", "clip_norm"):
             if not 0 < getattr(self, name) < 1e6:
                 raise ConfigError(f"{name} must be a positive number")
-        for name in ("held_back", "share_cap", "min_accepted", "silent_share", "weight_decay"):
+        for name in ("held_back", "share_cap", "min_accepted", "silent_share", "weight_decay",
+                     "sample_rate"):  # fmt: skip
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must be between 0 and 1")
         if self.held_back > 0.5:
@@ -97,6 +118,23 @@ class Settings:
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values."""
         return dataclasses.asdict(self)
+
+
+def parse_epsilon(text: str) -> float:
+    """Return the budget that a flag or file states; 0 for ``off``.
+
+    Raises:
+        ConfigError: it is neither a positive number nor ``off``.
+    """
+    if text.strip().lower() == "off":
+        return 0.0
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= MAX_EPSILON:
+        raise ConfigError(f"epsilon is a number above 0 and at most {MAX_EPSILON:g}, or off")
+    return value
 
 
 def _at_least(name: str, value: int, low: int, high: int) -> None:
@@ -137,6 +175,8 @@ def settings_from(values: dict[str, Any]) -> Settings:
         if key not in defaults:
             raise ConfigError(f"unknown setting {name!r}; known are {', '.join(sorted(defaults))}")
         default = defaults[key]
+        if key == "epsilon" and isinstance(value, str):
+            value = parse_epsilon(value)  # noqa: PLW2901 - a file may say "off"
         if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)  # noqa: PLW2901 - TOML writes 1 for 1.0
         if type(value) is not type(default):

@@ -1,0 +1,93 @@
+"""A run's privacy, from its settings: the mechanism, and what its noise does to an update.
+
+All of it is public and fixed before the run starts: it stands in every round's configuration.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from client.privacy_plan import PrivacyPlan, plan_noise
+from client.train import TrainPlan
+from ledger.errors import ConfigError
+from ledger.statement import Unit
+from simulation.settings import Settings
+
+_COORDINATES = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPrivacy:
+    """What a private run plans.
+
+    Attributes:
+        plan: the mechanism of every round.
+        config: the round configuration's ``privacy``.
+        coordinate_noise: deviation of the noise on one coordinate of a round's delta (0: unknown).
+        coordinate_drift: largest honest change of one coordinate beside its noise.
+        cap: micro-epsilon each hospital allows itself: the target, rounded up.
+        insecure: the noise comes from a known seed (tests only).
+    """
+
+    plan: PrivacyPlan
+    config: dict[str, Any]
+    coordinate_noise: float
+    coordinate_drift: float
+    cap: int
+    insecure: bool
+
+
+def privacy_of(settings: Settings, train: TrainPlan) -> RunPrivacy | None:
+    """Return the privacy of a run; None where it is off.
+
+    Raises:
+        ConfigError: the target cannot be reached, or the optimiser has no private form.
+    """
+    if not settings.epsilon:
+        return None
+    if train.optimiser not in {"adamw", "sgd"}:
+        raise ConfigError("private training uses adamw or sgd")
+    plan = plan_noise(
+        epsilon=settings.epsilon,
+        delta=settings.delta,
+        sample_rate=settings.sample_rate,
+        steps=settings.steps,
+        rounds=settings.rounds,
+        unit=Unit[settings.unit.upper()],
+    )
+    noise, drift = 0.0, settings.coordinate_drift
+    if train.optimiser == "adamw":
+        noise = adam_noise(train.learning_rate, settings.steps)
+        drift = min(drift, 2 * train.learning_rate * settings.steps)
+    return RunPrivacy(
+        plan=plan,
+        config={
+            **plan.to_config(),
+            "clip_norm": settings.clip_norm,
+            "multiplicity": settings.multiplicity,
+            "physical_batch": settings.batch_size,
+        },
+        coordinate_noise=noise,
+        coordinate_drift=drift,
+        cap=math.ceil(settings.epsilon * 10**6),
+        insecure=settings.insecure_noise,
+    )
+
+
+def adam_noise(learning_rate: float, steps: int) -> float:
+    """Return the deviation of one coordinate after Adam has followed pure noise for some steps.
+
+    Adam divides by the gradient's own scale, so it does not depend on noise multiplier, clipping
+    norm or the hospital's size; it is measured on unit noise, with a fixed seed.
+    """
+    generator = torch.Generator().manual_seed(0)
+    coordinate = torch.zeros(_COORDINATES, requires_grad=True)
+    optimiser = torch.optim.AdamW([coordinate], lr=learning_rate, weight_decay=0.0)
+    for _ in range(steps):
+        coordinate.grad = torch.randn(_COORDINATES, generator=generator)
+        optimiser.step()
+    return float(coordinate.detach().std())
