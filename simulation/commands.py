@@ -37,6 +37,15 @@ def simulate(
     epochs: Annotated[int | None, Option(help="Local passes a round.")] = None,
     batch_size: Annotated[int | None, Option(help="Images a step.")] = None,
     learning_rate: Annotated[float | None, Option(help="At its peak.")] = None,
+    epsilon: Annotated[
+        str | None,
+        Option(help="Privacy budget of the whole run for each patient, or 'off'."),
+    ] = None,
+    delta: Annotated[float | None, Option(help="Of the privacy guarantee.")] = None,
+    sample_rate: Annotated[
+        float | None, Option(help="Chance of each patient to be drawn in a private step.")
+    ] = None,
+    steps: Annotated[int | None, Option(help="Private steps a round.")] = None,
     seed: Annotated[
         int | None, Option(help="Fixes data split, initial model and training.")
     ] = None,

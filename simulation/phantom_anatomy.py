@@ -108,9 +108,24 @@ class Canvas:
         edge: Field = np.clip(distance.astype(np.float32) * (0.5 * scale) + 0.5, 0.0, 1.0)
         return edge
 
-    def disc(self, x: float, y: float, rx: float, ry: float, edge: float = 0.25) -> Field:
-        """Return the soft mask of an ellipse; ``edge`` is its blur relative to its radius."""
-        radius = np.sqrt(((self.x - x) / rx) ** 2 + ((self.y - y) / ry) ** 2)
+    def disc(
+        self, x: float, y: float, rx: float, ry: float, edge: float = 0.25, turn: float = 0.0
+    ) -> Field:
+        """Return the soft mask of an ellipse.
+
+        Args:
+            x: centre.
+            y: centre.
+            rx: half width.
+            ry: half height.
+            edge: blur relative to the radius.
+            turn: rotation in radians, clockwise on the film.
+        """
+        along, across = self.x - x, self.y - y
+        if turn:
+            cos, sin = math.cos(turn), math.sin(turn)
+            along, across = cos * along + sin * across, cos * across - sin * along
+        radius = np.sqrt((along / rx) ** 2 + (across / ry) ** 2)
         return self.soft(1.0 - radius, edge)
 
     def outer(self, y: Field) -> Field:
@@ -219,9 +234,12 @@ def _mediastinum(canvas: Canvas, visit: Visit) -> None:
     c = canvas.chest
     floor = c.base[1]
     middle = canvas.soft(c.mediastinum - canvas.ax, 0.06) * canvas.soft(canvas.y + 0.95, 0.1)
-    centre = 0.40 * c.heart
-    heart = canvas.disc(centre, floor - 0.24, c.heart, 0.29, 0.1)
-    right = canvas.disc(-0.05, floor - 0.20, 0.16 + 0.25 * (c.heart - 0.28), 0.24, 0.12)
+    size = c.heart / 0.29
+    # The left ventricle points down and to the patient's left and rests on the diaphragm.
+    heart = canvas.disc(0.13 * size**1.5, floor - 0.15, 0.31 * size, 0.215 * size**0.6, 0.1, 0.55)
+    right = canvas.disc(-0.06, floor - 0.17, 0.15 + 0.25 * (c.heart - 0.28), 0.25, 0.12)
+    trunk = canvas.disc(0.09, floor - 0.42, 0.13, 0.20, 0.25)  # pulmonary artery, left atrium
+    heart = np.maximum(heart, 0.95 * trunk)
     knob = canvas.disc(c.mediastinum + 0.01, -0.36, 0.075 + 0.0005 * visit.age, 0.08, 0.2)
     hila = canvas.disc(-0.18, -0.02, 0.09, 0.14, 0.5) + canvas.disc(0.19, -0.07, 0.09, 0.13, 0.5)
     solid = np.maximum(np.maximum(heart, right), np.maximum(0.8 * middle, 0.85 * knob))
@@ -285,4 +303,4 @@ def _skeleton(canvas: Canvas, visit: Visit, rng: np.random.Generator) -> None:
         for side in SIDES:
             blade = canvas.soft(canvas.x * side - 0.50, 0.03) * canvas.soft(-0.05 - canvas.y, 0.1)
             canvas.density += np.float32(0.06) * blade * canvas.lungs[side]
-    canvas.density += np.float32(0.20) * layer * canvas.soft(c.width + 0.05 - canvas.ax, 0.03)
+    canvas.density += np.float32(0.23) * layer * canvas.soft(c.width + 0.05 - canvas.ax, 0.03)

@@ -166,14 +166,14 @@ def _emphysema(canvas: Canvas, severity: float, rng: np.random.Generator) -> Non
 def _fibrosis(canvas: Canvas, severity: float, rng: np.random.Generator) -> None:
     """A net of fine lines, densest at the bases and the periphery."""
     paths = []
-    for _ in range(110):
+    for _ in range(150):
         side = _side(rng)
         x = side * rng.uniform(0.22, 0.74)
         y = canvas.chest.base[side > 0] - rng.exponential(0.24)
         turn = rng.uniform(0, np.pi, 2)
-        bend = 0.06 * np.stack([np.cos(turn), np.sin(turn)], 1).cumsum(axis=0)
+        bend = 0.04 * np.stack([np.cos(turn), np.sin(turn)], 1).cumsum(axis=0)
         paths.append((np.vstack([[x, y], np.array([x, y]) + bend]), 2))
-    layer = canvas.lines(paths, [255] * len(paths))
+    layer = canvas.lines(paths, [255] * len(paths), blur=0.35)
     canvas.density += np.float32(0.34 * severity) * layer * (canvas.lungs[-1] + canvas.lungs[1])
 
 
