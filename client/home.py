@@ -8,6 +8,7 @@
                   password         of the keystore (0600), unless it comes from the environment
                   shard.npz        its radiographs and labels (0600)
                   transactions.jsonl  journal of what it signed
+                  accountant.sqlite   what was spent, in a private federation
                   witness.json  spool/  models/   the agent's memory
 
 The folder is the hospital's authority: nothing in it is ever written from a server's message.
@@ -21,7 +22,9 @@ from typing import Final
 
 from client.agent import Hospital
 from client.evaluate_local import LocalEvaluator
+from client.guard import NoPrivacy, PrivacyGuard
 from client.policy import Policy
+from client.roles import Trainer
 from client.shard import Shard, read_shard
 from client.trainer import LocalTrainer
 from ledger.anchors import Anchors
@@ -31,6 +34,7 @@ from ledger.chain_rpc import connect
 from ledger.errors import CodecError, ConfigError
 from ledger.files import atomic_write, read_bounded
 from ledger.keys import load_account, read_password
+from ledger.statement import Unit
 from ledger.txlog import TransactionLog
 
 FORMAT: Final = "thoracle/hospital/v1"
@@ -45,7 +49,9 @@ class HospitalSpec:
         name: what people call it.
         rpc: HTTP address of the node (or of the proxy in front of it).
         anchors: which federation, given out of band.
-        seed: of its training's randomness.
+        seed: of its training's randomness; never of privacy noise.
+        insecure_seed: a known seed for privacy noise, in tests only; negative: the noise is secret.
+        opening_epsilon: micro-epsilon spent on the same patients before this federation.
         keystore: its Ethereum keystore.
         password_file: where the keystore's password is; empty if it comes from the environment.
         password_env: name of that variable; empty if it comes from a file.
@@ -58,6 +64,8 @@ class HospitalSpec:
     rpc: str
     anchors: Anchors
     seed: int = 0
+    insecure_seed: int = -1
+    opening_epsilon: int = 0
     keystore: str = "account.json"
     password_file: str = "password"  # noqa: S105 - a file name
     password_env: str = ""
@@ -124,15 +132,41 @@ def open_hospital(home: Path) -> Hospital:
         journal=TransactionLog(home / "transactions.jsonl"),
         first_block=spec.first_block,
     )
+    trainer, guard = training_of(home, spec, policy, shard)
     return Hospital(
         home,
         ledger,
         account,
-        LocalTrainer(pixels=shard.train_pixels, labels=shard.train_labels),
+        trainer,
         policy,
+        guard=guard,
         evaluator=evaluator_of(shard),
         seed=spec.seed,
     )
+
+
+def training_of(
+    home: Path, spec: HospitalSpec, policy: Policy, shard: Shard
+) -> tuple[Trainer, PrivacyGuard]:
+    """Return trainer and guard: with privacy exactly if the hospital's own policy asks for it."""
+    if policy.privacy == "off":
+        plain = LocalTrainer(pixels=shard.train_pixels, labels=shard.train_labels)
+        return plain, NoPrivacy()
+    from client.private_guard import PrivacyAccountGuard  # brings the accountant's libraries
+    from client.private_trainer import PrivateTrainer
+
+    trainer = PrivateTrainer(
+        pixels=shard.train_pixels,
+        labels=shard.train_labels,
+        patients=shard.train_patients,
+        insecure_seed=None if spec.insecure_seed < 0 else spec.insecure_seed,
+    )
+    guard = PrivacyAccountGuard(
+        home / "accountant.sqlite",
+        unit=Unit[policy.privacy.upper()],
+        opening=spec.opening_epsilon,
+    )
+    return trainer, guard
 
 
 def evaluator_of(shard: Shard) -> LocalEvaluator | None:

@@ -31,6 +31,7 @@ from ledger.quantise import apply_sum, plan_quantiser
 from ledger.seal import SealContext, SealKey, key_digest, new_key, unseal
 from ledger.statement import Mechanism, Rules, Unit, beacon_of, bitmap_of
 from ledger.update import decode_opening
+from tests.world import ReadCache
 
 SHAPES = {"a.weight": (7, 5), "b.bias": (11,)}
 EPOCH = 3
@@ -132,6 +133,7 @@ class Federation:
             self.hospitals = [self.hospital(n) for n in range(len(self.accounts))]
             return
         self.chain = DevChain()
+        ReadCache(self.chain)
         self.ledger = Ledger.deploy(
             self.chain.web3, self.coordinator, self.rules, [a.address for a in self.accounts]
         )
