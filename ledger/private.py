@@ -6,8 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from ledger.errors import ConfigError, EvidenceMissing, InsecureKeyFile
-from ledger.files import read_bounded
+from ledger.errors import ConfigError, EvidenceMissing, InsecureKeyFile, OversizeUpdate
 
 MAX_PRIVATE = 1 << 16
 """Largest private file in bytes."""
@@ -35,6 +34,13 @@ def read_password(*, file: Path | None = None, env: str | None = None) -> str:
     return password
 
 
+def _check_status(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise InsecureKeyFile(f"{path} is not a plain file")
+    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise InsecureKeyFile(f"{path} is open to other users; run: chmod 600 {path}")
+
+
 def check_private(path: Path) -> None:
     """Check that only its owner can read or write a file.
 
@@ -43,13 +49,10 @@ def check_private(path: Path) -> None:
         InsecureKeyFile: group or others have any permission on it, or it is not a plain file.
     """
     try:
-        mode = path.lstat().st_mode
+        status = path.lstat()
     except OSError as error:
         raise EvidenceMissing(f"cannot read {path}: {error.strerror or error}") from None
-    if not stat.S_ISREG(mode):
-        raise InsecureKeyFile(f"{path} is not a plain file")
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise InsecureKeyFile(f"{path} is open to other users; run: chmod 600 {path}")
+    _check_status(path, status)
 
 
 def read_private(path: Path) -> bytes:
@@ -60,4 +63,14 @@ def read_private(path: Path) -> bytes:
         OversizeUpdate: it is over 64 KiB.
     """
     check_private(path)
-    return read_bounded(path, MAX_PRIVATE)
+    try:
+        # Checked again on what was opened: the path may have been swapped in between.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise EvidenceMissing(f"cannot read {path}: {error.strerror or error}") from None
+    with os.fdopen(descriptor, "rb") as stream:
+        _check_status(path, os.fstat(stream.fileno()))
+        data = stream.read(MAX_PRIVATE + 1)
+    if len(data) > MAX_PRIVATE:
+        raise OversizeUpdate(f"{path} is over its bound of {MAX_PRIVATE} bytes")
+    return data

@@ -92,6 +92,25 @@ def test_a_link_or_a_folder_is_no_key_file(tmp_path: Path) -> None:
         load_account(tmp_path / "none", "x")
 
 
+def test_a_file_swapped_after_the_check_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_account(tmp_path / "a", "x", scrypt_n=N)
+    (tmp_path / "open").write_bytes((tmp_path / "a").read_bytes())
+    (tmp_path / "open").chmod(0o644)
+    monkeypatch.setattr("ledger.private.check_private", lambda _: None)
+    with pytest.raises(InsecureKeyFile):
+        load_account(tmp_path / "open", "x")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    with pytest.raises(EvidenceMissing):
+        load_account(tmp_path / "link", "x")
+
+
+def test_the_default_cost_is_the_one_of_geth(tmp_path: Path) -> None:
+    create_account(tmp_path / "a", "x")
+    assert json.loads((tmp_path / "a").read_bytes())["crypto"]["kdfparams"]["n"] == 2**18
+
+
 def test_a_key_is_never_overwritten(tmp_path: Path) -> None:
     create_account(tmp_path / "a", "x", scrypt_n=N)
     before = (tmp_path / "a").read_bytes()
