@@ -28,6 +28,10 @@ _PR_SET_PDEATHSIG = 1
 HARDFORK = "prague"
 """Newest fork that both anvil and the in-process EVM know, so that gas can be compared too."""
 
+STATE_INTERVAL = 10
+"""Seconds between anvil's dumps. The journal makes a kill harmless; a dump writes the whole history
+anew (about 88 kB a block), so each second would cost more than the chain itself."""
+
 
 def find_anvil() -> Path:
     """Return the anvil binary: ``$THORACLE_ANVIL``, the npm package, or one on the ``PATH``.
@@ -76,7 +80,7 @@ def spawn(plan: AnvilPlan, port: int) -> subprocess.Popen[bytes]:
         ),
         *("--accounts", "0", "--disable-default-create2-deployer"),
         *("--gas-price", "0", "--block-base-fee-per-gas", "0", "--disable-min-priority-fee"),
-        *("--state", str(plan.state.resolve()), "--state-interval", "1"),
+        *("--state", str(plan.state.resolve()), "--state-interval", str(STATE_INTERVAL)),
         *("--preserve-historical-states", "--cache-path", str((plan.folder / "cache").resolve())),
     ]
     # Only what it needs: the parent's environment may hold a keystore's password.
