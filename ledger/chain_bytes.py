@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import rlp
@@ -154,6 +155,7 @@ def account_proven(state_root: bytes, address: str, proof: AccountProof) -> bool
     return bool(found == leaf)
 
 
+@lru_cache(maxsize=1 << 14)
 def parse_transaction(raw: bytes) -> Transaction:
     """Read a signed transaction (legacy, EIP-2930 or EIP-1559) and recover its sender.
 

@@ -15,15 +15,17 @@ import numpy as np
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from numpy.typing import NDArray
+from web3 import Web3
 
 from ledger.anchors import Anchors
 from ledger.bundle import FILE, encode_bundle
 from ledger.canonical import canonical_json, config_digest, sha256
 from ledger.chain import Ledger
-from ledger.collect import collect_backend
+from ledger.collect import collect_backend, collect_rpc
 from ledger.devchain import DevChain
 from ledger.epsilon import Release, micro_epsilon
 from ledger.errors import InertUpdate
+from ledger.facts import ChainRecord
 from ledger.files import ObjectStore, atomic_write
 from ledger.keys import SCRYPT_N_SIMULATION, save_seal_key
 from ledger.manifest import Manifest, encode_model, encode_tensors
@@ -71,9 +73,12 @@ Tamper = Callable[["Federation"], None]
 class Federation:
     """Plays rounds; ``hooks`` may tamper with exactly one thing at a named moment."""
 
-    def __init__(self, folder: Path, hooks: Mapping[str, Tamper] | None = None) -> None:
+    def __init__(
+        self, folder: Path, hooks: Mapping[str, Tamper] | None = None, web3: Web3 | None = None
+    ) -> None:
         self.folder, self.hooks = folder, dict(hooks or {})
-        self.chain = DevChain()
+        self.chain = DevChain() if web3 is None else None
+        self.web3: Any = web3 if self.chain is None else self.chain.web3
         self.coordinator = account(1000)
         self.parties = [Party(account(2000 + i), weight) for i, weight in enumerate(WEIGHTS)]
         self.key: SealKey = key_from_seed(bytes(range(96)))
@@ -94,7 +99,7 @@ class Federation:
             privacy_unit=Unit.PATIENT,
         )
         founders = [party.address for party in self.parties]
-        self.ledger = Ledger.deploy(self.chain.web3, self.coordinator, self.rules, founders)
+        self.ledger = Ledger.deploy(self.web3, self.coordinator, self.rules, founders)
         for party in self.parties:
             self.ledger.register(party.account, 9_000_000, 0, party.weight)
         self.round = 0
@@ -220,8 +225,14 @@ class Federation:
             self.ledger.attest(self.parties[i].account, self.round, beacon)
         self.ledger.finalise(self.coordinator, self.round)
         self.base, self.refused = base, {}
-        if not self.round % 2:
+        if self.chain is not None:
             self.chain.travel(100)
+
+    def record(self) -> ChainRecord:
+        """Collect the chain, in process or from the node."""
+        if self.chain is None:
+            return collect_rpc(self.web3, self.ledger.anchors)
+        return collect_backend(self.chain.tester.backend, self.ledger.anchors)
 
     def write_run(self, anchors: Anchors | None = None) -> Path:
         """Write what a simulation writes at its end; return the run folder."""
@@ -237,8 +248,7 @@ class Federation:
             "marks": ["insecure-test: the noise of this run comes from a known keystream"],
         }
         atomic_write(self.folder / "run.json", canonical_json(run))
-        record = collect_backend(self.chain.tester.backend, self.ledger.anchors)
-        atomic_write(self.folder / FILE, encode_bundle(record, known))
+        atomic_write(self.folder / FILE, encode_bundle(self.record(), known))
         keys = self.folder / "keys"
         if not keys.exists():
             atomic_write(keys / "password", b"a test's password\n", mode=0o600)
