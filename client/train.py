@@ -183,14 +183,14 @@ def train(
     done, loss_sum = 0, 0.0
     with deterministic(seed=_stream(seed, 0), threads=plan.threads):
         order, motion = (Generator().manual_seed(_stream(seed, stream)) for stream in (1, 2))
-        optimiser = make_optimiser(module, plan)
+        optimiser = make_optimiser(module, learner, plan)
         module.train()
         try:
             for _ in range(plan.epochs):
                 loss_sum = 0.0
                 for rows in _batches(len(images), plan.batch_size, order):
                     for group in optimiser.param_groups:
-                        group["lr"] = plan.rate((done + 0.5) / total)
+                        group["lr"] = plan.rate((done + 0.5) / total) * group["share"]
                     batch = augment(
                         standardise(torch.from_numpy(images[rows])), plan.augmentation, motion
                     ).contiguous(memory_format=torch.channels_last)
@@ -228,13 +228,20 @@ def clipped_step(clip_norm: float | None) -> Step:
     return plain_step
 
 
-def make_optimiser(module: nn.Module, plan: TrainPlan) -> Optimizer:
-    """Return the plan's optimiser; vectors (biases, norms) are not decayed."""
-    wide = [p for p in module.parameters() if p.requires_grad and p.ndim > 1]
-    thin = [p for p in module.parameters() if p.requires_grad and p.ndim <= 1]
-    groups = [
-        {"params": wide, "weight_decay": plan.weight_decay},
-        {"params": thin, "weight_decay": 0.0},
+def make_optimiser(module: nn.Module, learner: Learner, plan: TrainPlan) -> Optimizer:
+    """Return the plan's optimiser.
+
+    Vectors (biases, norms) are not decayed. Each group's ``share`` is what the learner says of
+    its tensors' learning rate.
+    """
+    kinds: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            decay = plan.weight_decay if parameter.ndim > 1 else 0.0
+            kinds.setdefault((learner.rate_share(name), decay), []).append(parameter)
+    groups: list[dict[str, object]] = [
+        {"params": parameters, "weight_decay": decay, "share": share}
+        for (share, decay), parameters in kinds.items()
     ]
     if plan.optimiser == "sgd":
         return SGD(groups, lr=plan.learning_rate, momentum=_SGD_MOMENTUM)

@@ -13,6 +13,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from client.learners.interface import Learner
+from client.learners.standardised import StandardisedConv2d
 from ledger.errors import ConfigError
 
 _GROUPS = 8
@@ -26,12 +27,12 @@ class ConvolutionalNetwork(nn.Module):
         layers: list[nn.Module] = []
         for before, after in pairwise((channels, *widths)):
             layers += [
-                nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False),
+                StandardisedConv2d(before, after, 3, stride=2),
                 nn.GroupNorm(_GROUPS, after),
                 nn.ReLU(),
             ]
         layers += [
-            nn.Conv2d(widths[-1], widths[-1], 3, padding=1, bias=False),
+            StandardisedConv2d(widths[-1], widths[-1], 3),
             nn.GroupNorm(_GROUPS, widths[-1]),
             nn.ReLU(),
         ]

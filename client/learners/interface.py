@@ -94,6 +94,10 @@ class Learner(ABC):
         """Return one loss per example (B,), from logits and labels in {1, 0, -1} (B, L)."""
         return LOSSES[self.objective](logits, labels)
 
+    def rate_share(self, parameter: str) -> float:  # noqa: ARG002 - for learners that differ
+        """Return the share of the plan's learning rate that this parameter trains with."""
+        return 1.0
+
     def build(self, seed: int, prior: Sequence[float] | None = None) -> nn.Module:
         """Build the initial module; equal arguments give equal weights.
 
@@ -110,8 +114,7 @@ class Learner(ABC):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             module = self.network()
-        if prior is not None:
-            self._set_prior(self.head(module), prior)
+        self._set_prior(self.head(module), [0.5] * self.labels if prior is None else prior)
         return module
 
     def shared(self, module: nn.Module, phase: str = SUPERVISED) -> tuple[str, ...]:  # noqa: ARG002 - for learners that share less

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from client.learners.interface import Learner
+from client.learners.standardised import StandardisedConv2d
 from ledger.errors import ConfigError
 
 # isort: split
@@ -29,6 +30,8 @@ from timm.models.vision_transformer import VisionTransformer
 
 _GROUPS = 8
 _PATCHES = (8, 16)
+_POSITION_SCALE = 0.2
+"""Sines have unit amplitude, which would drown the content of an untrained stem."""
 
 
 def _norm(kind: str, channels: int) -> nn.Module:
@@ -50,15 +53,17 @@ class ConvolutionalStem(nn.Module):
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
             layers += [
-                nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False),
+                StandardisedConv2d(before, after, 3, stride=2),
                 _norm(norm, after),
                 nn.ReLU(),
             ]
-        layers.append(nn.Conv2d(embed_dim, embed_dim, 1))
+        layers.append(StandardisedConv2d(embed_dim, embed_dim, 3))
         self.layers = nn.Sequential(*layers)
         positions = build_sincos2d_pos_embed([side, side], dim=embed_dim).unsqueeze(0)
         # Fixed by shape alone, so it need not travel.
-        self.register_buffer("positions", positions.to(torch.float32), persistent=False)
+        self.register_buffer(
+            "positions", _POSITION_SCALE * positions.to(torch.float32), persistent=False
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Return tokens (B, N, D)."""
@@ -78,6 +83,7 @@ class VisionTransformerLearner(Learner):
         heads: attention heads; divide ``width``.
         mlp_ratio: hidden width of a block's perceptron, in units of D.
         dropout: on the pooled features, [0, 0.9].
+        block_rate: share of the learning rate that the transformer blocks train with.
         stem_norm: "group" or "batch" (batch norm couples patients: refused under DP).
     """
 
@@ -90,6 +96,11 @@ class VisionTransformerLearner(Learner):
     mlp_ratio: float = 2.0
     dropout: float = 0.0
     stem_norm: str = "group"
+    block_rate: float = 0.15
+
+    def rate_share(self, parameter: str) -> float:
+        """Return the blocks' smaller share, and 1 for stem and head."""
+        return self.block_rate if parameter.startswith("blocks.") else 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -98,6 +109,7 @@ class VisionTransformerLearner(Learner):
         self.check_range("heads", 1, 32)
         self.check_range("mlp_ratio", 0.5, 8.0)
         self.check_range("dropout", 0.0, 0.9)
+        self.check_range("block_rate", 0.01, 1.0)
         if self.width % 32 or self.width % self.heads:
             raise ConfigError("learner vit: width is a multiple of 32 and of heads")
         if self.patch not in _PATCHES or self.input_size % self.patch:
