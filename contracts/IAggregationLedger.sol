@@ -79,7 +79,7 @@ interface IAggregationLedger {
         uint32 number;
         Phase phase;            // Idle: this is the last round, and it is over
         uint40 commitDeadline;  // Unix seconds; commits before it, a proposal from it on
-        uint40 attestDeadline;  // Unix seconds, answers before it; while committing: the window's length
+        uint40 attestDeadline;  // Unix seconds; answers before it. While committing: the window's length
         uint24 weightCap;       // effective weight = min(registered, weightCap)
         uint40 normBound;       // L2, in quantised units
         uint8 rosterCount;      // active members at opening
@@ -120,8 +120,12 @@ interface IAggregationLedger {
     event Attested(uint32 indexed round, address indexed hospital, bytes32 beacon);
     event Dissented(uint32 indexed round, address indexed hospital, uint8 code);
     event Contested(uint32 indexed round, address indexed hospital, uint8 code);
-    event Finalised(uint32 indexed round, Outcome outcome, bytes32 model, uint64 attested, uint64 against, uint32 unattestedWeight);
-    event RoundAborted(uint32 indexed round, Phase phase, uint64 committed, uint64 attested, uint64 against, bytes32 commitsDigest);
+    event Finalised(
+        uint32 indexed round, Outcome outcome, bytes32 model, uint64 attested, uint64 against, uint32 unattestedWeight
+    );
+    event RoundAborted(
+        uint32 indexed round, Phase phase, uint64 committed, uint64 attested, uint64 against, bytes32 commitsDigest
+    );
 
     // ---- errors: the sender learns what the contract saw ----
 
@@ -214,7 +218,7 @@ interface IAggregationLedger {
     /// floor(electorate * voteShare / 10000) + 1 (`VotesMissing`).
     ///
     /// Emits {Enacted}; record `(kind, subject, epoch, fromRound, votes)`, `votes` as in the last {Voted} of
-    /// this ballot.
+    /// this ballot; `fromRound` is the next round, but for `SetCoordinator` the live one if there is one.
     function enact(Ballot kind, address subject) external;
 
     // ---- one round ----

@@ -58,6 +58,23 @@ def sources() -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def request(texts: dict[str, str], *, analysis: bool = False) -> dict[str, Any]:
+    """Return the compiler's standard JSON input; ``analysis`` asks for what slither reads."""
+    selection: dict[str, Any] = {
+        f"contracts/{CONTRACT}.sol": {
+            CONTRACT: ["abi", "evm.bytecode.object", "evm.deployedBytecode"]
+        }
+    }
+    if analysis:
+        outputs = ["abi", "devdoc", "userdoc", "evm.bytecode", "evm.deployedBytecode"]
+        selection = {"*": {"*": [*outputs, "evm.methodIdentifiers"], "": ["ast"]}}
+    return {
+        "language": "Solidity",
+        "sources": {name: {"content": text} for name, text in texts.items()},
+        "settings": SETTINGS | {"outputSelection": selection},
+    }
+
+
 def compile_contract() -> dict[str, Any]:
     """Compile, and return the artefact as a JSON value.
 
@@ -70,21 +87,9 @@ def compile_contract() -> dict[str, Any]:
     from solcx.wrapper import get_version_str_from_solc_binary
 
     texts = sources()
-    request = {
-        "language": "Solidity",
-        "sources": {name: {"content": text} for name, text in texts.items()},
-        "settings": SETTINGS
-        | {
-            "outputSelection": {
-                f"contracts/{CONTRACT}.sol": {
-                    CONTRACT: ["abi", "evm.bytecode.object", "evm.deployedBytecode"]
-                }
-            }
-        },
-    }
     with _node_on_path():
         shim = str(FOLDER / "solc_shim")
-        reply = compile_standard(request, solc_binary=shim)
+        reply = compile_standard(request(texts), solc_binary=shim)
         version = get_version_str_from_solc_binary(shim)
     for message in reply.get("errors", ()):
         raise RuntimeError(f"the compiler warns: {message['formattedMessage']}")
@@ -157,8 +162,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Compile and write, or compare with the committed artefact."""
     parser = argparse.ArgumentParser(prog="contracts.build", description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare; write nothing")
+    parser.add_argument("--request", action="store_true", help="print the input for slither")
     options = parser.parse_args(arguments)
     try:
+        if options.request:
+            sys.stdout.write(json.dumps(request(sources(), analysis=True)) + "\n")
+            return 0
         text = encode(compile_contract())
     except CompilerMissing as error:
         sys.stderr.write(f"{error}\n")
