@@ -20,8 +20,8 @@ from ledger.manifest import Manifest, TensorSpec, encode_model, encode_tensors
 from ledger.probe import probe_sum, probe_update
 from ledger.seal import SealContext, key_digest, key_from_seed, key_id, seal
 from ledger.update import encode_opening, opening_digest
+from tests.ledger.rows import GOOD, ROWS
 from tests.ledger.samples import CONTEXT, DOMAIN, HOSPITAL, MANIFEST, OTHER, update
-from tests.ledger.test_manifest import GOOD, ROWS
 from tests.ledger.test_probe import reference_vector
 
 FOLDER = Path(__file__).parent / "vectors"
