@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from client.data.commands import KindFlag, Source, SubsetFlag, watching
-from client.data.sources import load_source
+from client.data.commands import KindFlag, SubsetFlag, watching
+from client.data.sources import load_sources
 from ledger.console import JsonFlag, emit_json, out
 from simulation.partition import partition as split
 from simulation.phantoms import write_phantoms
@@ -46,11 +46,16 @@ def phantoms(
 
 
 def partition(
-    source: Source,
+    sources: Annotated[
+        list[Path], typer.Argument(metavar="SOURCE...", help="One folder, or several as one.")
+    ],
     hospitals: Annotated[int, typer.Option(help="How many hospitals.")] = 3,
     scheme: Annotated[
         str,
-        typer.Option("--partition", help="iid, dirichlet:ALPHA, quantity:ALPHA, silos or source."),
+        typer.Option(
+            "--partition",
+            help="iid, dirichlet:ALPHA, quantity:ALPHA, silos, source or feature:STRENGTH.",
+        ),
     ] = "silos",
     seed: Annotated[int, typer.Option(help="Fixes the split.")] = 0,
     subset: SubsetFlag = None,
@@ -58,13 +63,16 @@ def partition(
     picture: Annotated[Path | None, typer.Option(help="Write a PNG of who holds what.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show how a partition would spread a source over hospitals; no data is moved.
+    """Show how a partition would spread radiographs over hospitals; no data is moved.
+
+    Several sources are joined under the union of their findings; --partition source makes each
+    a hospital of its own.
 
     Example: thoracle data partition phantoms --hospitals 3 --partition silos --picture who.png
     """
     from simulation.partition_picture import describe, draw_partition
 
-    cohort = load_source(source, subset, kind=kind)
+    cohort = load_sources(sources, subset, kind=kind)
     parts = split(cohort, hospitals, scheme, seed)
     rows = describe(cohort, parts)
     if picture is not None:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ledger.errors import ConfigError
+from simulation.partition import parse_scheme
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,24 @@ class Look:
     contrast: float
     blur: float
     noise: float
+
+
+def as_partitioned(
+    pixels: NDArray[np.uint8], hospital: int, scheme: str, seed: int
+) -> NDArray[np.uint8]:
+    """Return a hospital's films under a partition scheme: shifted by "feature:STRENGTH" only.
+
+    Args:
+        pixels: (N, 1, S, S) uint8, the hospital's own films.
+        hospital: number from 0.
+        scheme: as ``simulation.partition.partition``.
+        seed: fixes look and noise.
+
+    Raises:
+        ConfigError: the scheme is not valid.
+    """
+    name, strength = parse_scheme(scheme)
+    return shift_features(pixels, hospital, strength, seed) if name == "feature" else pixels
 
 
 def draw_look(hospital: int, strength: float, seed: int) -> Look:

@@ -8,6 +8,8 @@
     silos             patients ordered by view, age, sex and findings with noise, then cut:
                       a tertiary hospital's ill AP patients beside a screening clinic's PA ones
     source            one hospital for each value of ``Record.source``, as cohorts were joined
+    feature:STRENGTH  iid patients, but each hospital's films look its own way
+                      (``simulation.feature_shift``; STRENGTH above 0 to 1)
 
 A patient never crosses hospitals and every hospital holds at least one patient.
 """
@@ -34,7 +36,8 @@ def partition(cohort: Cohort, hospitals: int, scheme: str, seed: int) -> list[In
     Args:
         cohort: the records to split.
         hospitals: how many parts, at least 1.
-        scheme: "iid", "dirichlet:ALPHA", "quantity:ALPHA", "silos" or "source".
+        scheme: "iid", "dirichlet:ALPHA", "quantity:ALPHA", "silos", "source" or
+            "feature:STRENGTH".
         seed: fixes the split.
 
     Returns:
@@ -59,15 +62,15 @@ def partition(cohort: Cohort, hospitals: int, scheme: str, seed: int) -> list[In
 
 
 def parse_scheme(scheme: str) -> tuple[str, float]:
-    """Return the scheme's name and its ALPHA (0.0 where it takes none).
+    """Return the scheme's name and its number (0.0 where it takes none).
 
     Raises:
-        ConfigError: unknown name, or ALPHA missing, superfluous or not a positive number.
+        ConfigError: unknown name, or the number is missing, superfluous or out of range.
     """
     name, colon, text = scheme.partition(":")
     if name not in _SCHEMES:
         raise ConfigError(f"unknown partition {scheme!r}: use {', '.join(sorted(_HOW))}")
-    if name not in {"dirichlet", "quantity"}:
+    if name not in _NUMBERED:
         if colon:
             raise ConfigError(f"partition {name} takes no number, got {scheme!r}")
         return name, 0.0
@@ -75,8 +78,9 @@ def parse_scheme(scheme: str) -> tuple[str, float]:
         alpha = float(text)
     except ValueError:
         alpha = 0.0
-    if not 0.0 < alpha < 1e6:
-        raise ConfigError(f"partition {scheme!r} needs a positive number: {name}:0.5")
+    if not 0.0 < alpha <= _NUMBERED[name]:
+        most = f" up to {_NUMBERED[name]:g}"
+        raise ConfigError(f"partition {scheme!r} needs a positive number{most}: {name}:0.5")
     return name, alpha
 
 
@@ -168,8 +172,18 @@ _SCHEMES: dict[str, Callable[[Cohort, Indices, int, float, np.random.Generator],
     "quantity": _quantity,
     "silos": _silos,
     "source": _source,
+    "feature": _iid,
 }
-_HOW = ("iid", "dirichlet:ALPHA", "quantity:ALPHA", "silos", "source")
+_NUMBERED = {"dirichlet": 1e6, "quantity": 1e6, "feature": 1.0}
+"""Schemes that take a number, and the largest one."""
+_HOW = (
+    "iid",
+    "dirichlet:ALPHA",
+    "quantity:ALPHA",
+    "silos",
+    "source",
+    "feature:STRENGTH",
+)
 
 
 def patient_findings(cohort: Cohort, codes: Indices) -> NDArray[np.bool_]:

@@ -14,7 +14,7 @@ from enum import StrEnum
 from hashlib import sha256
 
 from client.data.decode import decode
-from client.data.images import read_bytes
+from client.data.images import conversion, read_bytes
 from client.data.records import ABSENT, PRESENT, UNCERTAIN, UNKNOWN, Cohort, Record
 from ledger.errors import DataError
 
@@ -43,9 +43,10 @@ class Kind(StrEnum):
     IMPLAUSIBLE = "implausible value taken as unknown"
     SAME_BYTES = "two images with the same bytes"
     SKIPPED = "left out by a stated policy"
+    CONVERTED = "image converted to 8-bit grey by the stated policy"
 
 
-NOTES = frozenset({Kind.IMPLAUSIBLE, Kind.SAME_BYTES, Kind.SKIPPED})
+NOTES = frozenset({Kind.IMPLAUSIBLE, Kind.SAME_BYTES, Kind.SKIPPED, Kind.CONVERTED})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -164,8 +165,13 @@ def check_images(
             if isinstance(outcome, Problem):
                 problems.append(outcome)
             else:
-                digests[record.image_id] = outcome
-                twin = first.setdefault(outcome, record.image_id)
+                digest, converted = outcome
+                if converted:
+                    problems.append(
+                        Problem(kind=Kind.CONVERTED, name=record.image_id, detail=converted)
+                    )
+                digests[record.image_id] = digest
+                twin = first.setdefault(digest, record.image_id)
                 if twin != record.image_id:
                     problems.append(
                         Problem(kind=Kind.SAME_BYTES, name=record.image_id, detail=f"as {twin}")
@@ -175,7 +181,8 @@ def check_images(
     return problems, digests
 
 
-def _inspect(record: Record) -> Problem | bytes:
+def _inspect(record: Record) -> Problem | tuple[bytes, str]:
+    """Return what is wrong with an image, or its digest and from what it is converted."""
     try:
         data = read_bytes(record.image)
         pixels = decode(data, record.image.name)
@@ -183,7 +190,7 @@ def _inspect(record: Record) -> Problem | bytes:
         return Problem(kind=Kind.UNREADABLE, name=record.image_id, detail=str(error))
     if pixels.min() == pixels.max():
         return Problem(kind=Kind.BLANK, name=record.image_id)
-    return sha256(data).digest()
+    return sha256(data).digest(), conversion(data)
 
 
 def summarise(

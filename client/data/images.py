@@ -27,6 +27,7 @@ from ledger.errors import DataError
 MAX_FILE_BYTES = 256 * 2**20
 MAX_PIXELS = 64 * 2**20
 FORMATS = ("PNG", "JPEG")
+PNG_MARK = b"\x89PNG\r\n\x1a\n"
 _ONE_AT_A_TIME = Lock()  # the warning filters are the process's, and opening is quick
 
 Grey = NDArray[np.uint8]
@@ -79,6 +80,20 @@ def decode_grey(data: bytes, name: str) -> Grey:
             return _to_grey(image)
         except (OSError, ValueError, SyntaxError, EOFError):
             raise DataError(f"{name} is truncated or damaged") from None
+
+
+def conversion(data: bytes) -> str:
+    """Return from what an image file is converted ("16-bit grey", "RGBA"); "" if it is not.
+
+    Read from a PNG's header; a JPEG or DICOM file is grey or goes by its reader's policy.
+    """
+    if data[:8] != PNG_MARK or len(data) < 26:
+        return ""
+    depth, colour = data[24], data[25]
+    kind = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGBA"}.get(colour, "")
+    if colour == 0 and depth == 8:
+        return ""
+    return f"{depth}-bit {kind}" if colour == 0 else kind
 
 
 def read_grey(path: Path) -> Grey:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
 from client.data.check import CheckReport, Progress
-from client.data.chexpert import RELEASES, check_chexpert, load_chexpert
+from client.data.chexpert import RELEASES, check_chexpert, find_release, load_chexpert
 from client.data.chexpert import TABLES as CHEXPERT_TABLES
 from client.data.decode import is_dicom
 from client.data.mapping import MAPPING_FILE, PREPARED
+from client.data.nih import LISTS as NIH_LISTS
 from client.data.nih import TABLES as NIH_TABLES
 from client.data.nih import check_nih, load_nih
 from client.data.records import Cohort
 from client.data.table import check_table, load_table
 from client.data.uncertainty import Policy
+from client.data.vocabulary import join
 from ledger.errors import ConfigError, DataError
 
 Kind = Literal["nih", "chexpert", "dicom", "table"]
@@ -81,6 +85,53 @@ def load_source(
     from client.data.dicom import load_dicom
 
     return load_dicom(root)
+
+
+def has_lists(root: Path) -> bool:
+    """Return whether a source has its own train and test lists, so that a subset may be asked."""
+    found = detect(root)
+    if found == "nih":
+        return all((root / name).is_file() for name in NIH_LISTS.values())
+    if found == "chexpert":
+        home = find_release(root)
+        return all((home / name).is_file() for name in CHEXPERT_TABLES.values())
+    return False
+
+
+def load_sources(
+    roots: Sequence[Path],
+    subset: Subset | None = None,
+    *,
+    kind: str = "auto",
+    policy: Policy | str = Policy.IGNORE,
+) -> Cohort:
+    """Load one source as it is, or several as one cohort under the union of their vocabularies.
+
+    Of several, each keeps its own name in ``Record.source`` (numbered where two are of a kind),
+    patients and images are renamed "source:name", and a finding that a source does not label is
+    unknown there.
+
+    Args:
+        roots: one folder or more.
+        subset: as ``load_source``; a source without lists is taken whole.
+        kind: as ``load_source``, for all of them.
+        policy: as ``load_source``.
+
+    Raises:
+        ConfigError, DataError: as ``load_source``.
+    """
+    if len(roots) == 1:
+        return load_source(roots[0], subset, kind=kind, policy=policy)
+    cohorts = [
+        load_source(root, subset if has_lists(root) else None, kind=kind, policy=policy)
+        for root in roots
+    ]
+    names = [cohort.source for cohort in cohorts]
+    numbered = [
+        f"{name}-{names[:place].count(name) + 1}" if names.count(name) > 1 else name
+        for place, name in enumerate(names)
+    ]
+    return join([replace(c, source=n) for c, n in zip(cohorts, numbered, strict=True)])
 
 
 def check_source(root: Path, progress: Progress | None = None, kind: str = "auto") -> CheckReport:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from ledger.errors import ConfigError, OutputError
 from simulation.data_commands import register
-from simulation.feature_shift import draw_look, shift_features
+from simulation.feature_shift import as_partitioned, draw_look, shift_features
 from simulation.partition import partition
 from simulation.partition_picture import describe, draw_partition
 from tests.simulation.test_partition import COHORT
@@ -91,3 +91,12 @@ def test_commands(tmp_path: Path) -> None:
     assert shown.exit_code == 0, shown.output
     assert len(json.loads(shown.stdout)["hospitals"]) == 3
     assert (tmp_path / "w.png").is_file()
+
+
+def test_the_feature_scheme_shifts_and_the_others_do_not() -> None:
+    assert not np.array_equal(as_partitioned(FILMS, 1, "feature:0.7", 3), FILMS)
+    assert np.array_equal(as_partitioned(FILMS, 1, "silos", 3), FILMS)
+    sizes = [len(part) for part in partition(COHORT, 3, "feature:0.7", 0)]
+    assert sum(sizes) == len(COHORT)
+    with pytest.raises(ConfigError, match="up to 1"):
+        partition(COHORT, 3, "feature:1.5", 0)

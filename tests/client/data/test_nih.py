@@ -6,9 +6,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
+from client.data.boxes import load_boxes
 from client.data.check import Kind
 from client.data.commands import app
 from client.data.nih import check_nih, load_nih
@@ -238,3 +241,36 @@ def test_real_radiographs_load() -> None:
     assert not set(train.patients()) & set(test.patients())
     assert len(train) > len(test) > 0
     assert {r.view for r in train.records} == {"PA", "AP"}
+
+
+def test_boxes(tree: Path) -> None:
+    assert load_boxes(tree) == {}
+    path = tree / "BBox_List_2017.csv"
+    head = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n"
+    path.write_text(f"{head}{NAMES[0]},Infiltrate,256,512,128,64.0,,,\n")
+    box = load_boxes(tree)[NAMES[0]][0]
+    assert (box.finding, box.left, box.top, box.width, box.height) == (
+        "Infiltration",
+        0.25,
+        0.5,
+        0.125,
+        0.0625,
+    )
+    for line, sentence in (
+        (f"{NAMES[0]},Mass,1,2,3", "row 2 is not"),
+        (f"{NAMES[0]},Mass,1000,2,100,3", "row 2 has a box"),
+        (f"{NAMES[0]},Spot,1,2,3,4", "row 2 has the unknown finding"),
+    ):
+        path.write_text(f"{head}{line}\n")
+        with pytest.raises(DataError, match=sentence):
+            load_boxes(tree)
+
+
+def test_converted_images_are_named(tree: Path) -> None:
+    deep = np.arange(256, dtype=np.uint16).reshape(16, 16) * 16
+    Image.fromarray(deep).save(tree / "images_001" / "images" / NAMES[0])
+    Image.new("RGBA", (4, 4), (9, 9, 9, 255)).save(tree / "images_002" / "images" / NAMES[1])
+    report = check_nih(tree)
+    named = {(p.name, p.detail) for p in report.problems if p.kind is Kind.CONVERTED}
+    assert (NAMES[0], "16-bit grey") in named
+    assert [p.kind for p in report.errors] == [Kind.BLANK]

@@ -18,9 +18,10 @@ from client.data.nih import load_nih
 from client.data.pipeline import Preprocessing
 from client.data.prepare import prepare
 from client.data.preprocess import load_pixels
-from client.data.sources import check_source, detect, load_source
+from client.data.sources import check_source, detect, load_source, load_sources
 from client.data.table import load_table
 from ledger.errors import BadKey, ConfigError, DataError, InsecureKeyFile, OutputError
+from simulation.partition import partition
 from simulation.phantoms import write_phantoms
 from tests.client.data.trees import row, write_tree
 
@@ -177,3 +178,16 @@ def test_preview_writes_a_sheet_without_identifiers(dicoms: Path, tmp_path: Path
     assert result.exit_code == 0, result.output
     assert sheet.read_bytes().startswith(b"\x89PNG")
     assert b"MRN" not in sheet.read_bytes()
+
+
+def test_several_sources_are_one_cohort_under_one_vocabulary(dicoms: Path, tmp_path: Path) -> None:
+    nih = write_phantoms(tmp_path / "n", 4, 0, size=32).root
+    chexpert = write_phantoms(tmp_path / "c", 4, 0, size=32, layout="chexpert").root
+    joined = load_sources([nih, chexpert, nih, dicoms], "train")
+    assert {r.source for r in joined.records} == {"nih-1", "nih-2", "chexpert", "dicom"}
+    column = joined.vocabulary.index("Fracture")
+    assert {r.labels[column] for r in joined.records if r.source == "nih-1"} == {-1}
+    assert 0 in {r.labels[column] for r in joined.records if r.source == "chexpert"}
+    parts = partition(joined, 4, "source", 0)
+    assert [len({joined.records[i].source for i in part}) for part in parts] == [1] * 4
+    assert load_pixels(joined, 32).shape[0] == len(joined)
