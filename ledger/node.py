@@ -1,10 +1,10 @@
 """A chain of one's own: an anvil process, journalled and fenced.
 
 Anvil keeps its chain in memory and dumps it to a file every few seconds, so a kill loses the
-newest blocks. Here every transaction passes through the owner of the node, who writes it to a journal
-before anvil sees it, and its block time and effects before the sender hears of them: whatever
-anyone has acted on can be re-created exactly (`ledger.txlog`). The address that parties are given
-is the allow-list's (`ledger.rpc_filter`), never anvil's.
+newest blocks. Here every transaction passes through the owner of the node, who writes it to a
+journal before anvil sees it, and its block time and effects before the sender hears of them:
+whatever anyone has acted on can be re-created exactly (`ledger.txlog`). The address that parties
+are given is the allow-list's (`ledger.rpc_filter`), never anvil's.
 """
 
 from __future__ import annotations

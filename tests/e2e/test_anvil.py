@@ -334,3 +334,23 @@ def test_the_commands_read_a_finished_run_and_leave_it_untouched(tmp_path: Path)
         assert runner.invoke(app, [command, str(tmp_path)], catch_exceptions=False).exit_code == 0
     after = {p.name: p.read_bytes() for p in (tmp_path / "chain").iterdir() if p.is_file()}
     assert after == before
+
+
+_UP = "from ledger.chain_commands import app; app()"
+
+
+def test_a_node_stands_alone_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    with subprocess.Popen(  # noqa: S603 - this very interpreter
+        [sys.executable, "-c", _UP, "up", str(tmp_path / "chain"), "--port", "0"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "COLUMNS": "200"},
+    ) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[2].rstrip(",")
+        fed = found(connect(url), hospitals=1)
+        tip = fed.ledger.tip()
+        process.terminate()
+        assert process.wait(timeout=60) == 0
+    with ManagedAnvil(tmp_path / "chain") as node:
+        assert again(node, fed).tip() == tip
