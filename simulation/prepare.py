@@ -146,7 +146,7 @@ def round_plan(settings: Settings, learner: Learner, manifest: Manifest) -> Roun
     if privacy is None:
         return plan
     floor = noise_floor(
-        coordinate_noise=privacy.coordinate_noise,
+        coordinate_noise=privacy.least_noise,
         step_exponent=plan.quantiser(manifest).step_exponent,
         size=manifest.size,
         norm_bound=plan.quantiser(manifest).norm_bound,

@@ -27,7 +27,9 @@ class RunPrivacy:
     Attributes:
         plan: the mechanism of every round.
         config: the round configuration's ``privacy``.
-        coordinate_noise: deviation of the noise on one coordinate of a round's delta (0: unknown).
+        coordinate_noise: deviation of the noise on one coordinate of a round's delta (0: unknown),
+            in the round with the largest learning rate.
+        least_noise: the same in the round with the smallest.
         coordinate_drift: largest honest change of one coordinate beside its noise.
         cap: micro-epsilon each hospital allows itself: the target, rounded up.
         insecure: the noise comes from a known seed (tests only).
@@ -36,6 +38,7 @@ class RunPrivacy:
     plan: PrivacyPlan
     config: dict[str, Any]
     coordinate_noise: float
+    least_noise: float
     coordinate_drift: float
     cap: int
     insecure: bool
@@ -59,10 +62,12 @@ def privacy_of(settings: Settings, train: TrainPlan) -> RunPrivacy | None:
         rounds=settings.rounds,
         unit=Unit[settings.unit.upper()],
     )
-    noise, drift = 0.0, settings.coordinate_drift
+    noise, least, drift = 0.0, 0.0, settings.coordinate_drift
     if train.optimiser == "adamw":
-        noise = adam_noise(train.learning_rate, settings.steps)
-        drift = min(drift, 2 * train.learning_rate * settings.steps)
+        numbers = range(1, settings.rounds + 1)
+        rates = [train.for_round(number, settings.rounds).rate(0.5) for number in numbers]
+        noise, least = (adam_noise(rate, settings.steps) for rate in (max(rates), min(rates)))
+        drift = min(drift, 2 * max(rates) * settings.steps)
     return RunPrivacy(
         plan=plan,
         config={
@@ -72,6 +77,7 @@ def privacy_of(settings: Settings, train: TrainPlan) -> RunPrivacy | None:
             "physical_batch": settings.batch_size,
         },
         coordinate_noise=noise,
+        least_noise=least,
         coordinate_drift=drift,
         cap=math.ceil(settings.epsilon * 10**6),
         insecure=settings.insecure_noise,

@@ -217,12 +217,13 @@ def _logged_to(path: Path) -> Iterator[None]:
     ours = logging.getLogger("thoracle")
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    before = flower.handlers[:]
-    flower.handlers = [handler]
+    before, spread = flower.handlers[:], flower.propagate
+    flower.handlers, flower.propagate = [handler], False
     ours.addHandler(handler)
+    ours.propagate = False
     try:
         yield
     finally:
-        flower.handlers = before
+        flower.handlers, flower.propagate = before, spread
         ours.removeHandler(handler)
         handler.close()
