@@ -135,11 +135,15 @@ def ordered_root(values: Sequence[bytes]) -> bytes:
     return bytes(trie.root_hash)
 
 
-def storage_root(storage: Mapping[int, int]) -> bytes:
-    """Return the storage root of a contract with these slots (zero values do not exist)."""
+def storage_root(storage: Mapping[int, int], *, keep_zeros: bool = False) -> bytes:
+    """Return the storage root of a contract with these slots.
+
+    By the Yellow Paper a slot that holds zero does not exist. Anvil 1.7 hashes such slots all the
+    same once they were written (``keep_zeros``).
+    """
     trie = _Trie({})
     for slot, value in storage.items():
-        if value:
+        if value or keep_zeros:
             trie.set(keccak(slot.to_bytes(32, "big")), rlp.encode(value))
     return bytes(trie.root_hash)
 
