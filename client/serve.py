@@ -6,9 +6,9 @@ hospital's own log.
 
 from __future__ import annotations
 
-import logging
 import os
-from logging.handlers import RotatingFileHandler
+import traceback
+from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock
@@ -29,8 +29,7 @@ def serve(payload: bytes) -> bytes:
         HospitalFailed: anything else went wrong; its class is named, its text stays here.
     """
     record = dict(unpack(payload))
-    home, kind = Path(str(record.pop("home"))), record.pop("kind")
-    log = _log(home)
+    home, kind = Path(str(record.pop("home"))), str(record.pop("kind"))
     try:
         # The journal of signed transactions has one writer: a second message waits here.
         with FileLock(home / "process.lock"):
@@ -39,21 +38,18 @@ def serve(payload: bytes) -> bytes:
                 return pack(hospital.train(TrainOrder.from_record(record)).to_record())
             return pack(hospital.attest(ProposalOrder.from_record(record)).to_record())
     except ThoracleError as error:
-        log.error("%s: %s: %s", kind, error.name, error)
+        _note(home, f"{kind}: {error.name}: {error}")
         raise
-    except Exception as error:
-        log.exception("%s: unexpected", kind)
+    except Exception as error:  # noqa: BLE001 - whatever it is, only its class may leave
+        _note(home, f"{kind}: {traceback.format_exc()}")
         raise HospitalFailed(type(error).__name__) from None
 
 
-def _log(home: Path) -> logging.Logger:
-    """Return the hospital's own log, readable by its owner only."""
+def _note(home: Path, text: str) -> None:
+    """Append to the hospital's own log, readable by its owner only; an old one is kept aside."""
     path = home / "hospital.log"
-    os.close(os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600))
-    log = logging.getLogger(f"thoracle.hospital.{home.name}")
-    if not log.handlers:
-        handler = RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=1)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        log.addHandler(handler)
-        log.propagate = False
-    return log
+    if path.exists() and path.stat().st_size > _LOG_BYTES:
+        path.replace(home / "hospital.log.1")
+    descriptor = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
+    with os.fdopen(descriptor, "a", encoding="utf-8") as stream:
+        stream.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n")

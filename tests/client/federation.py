@@ -95,7 +95,7 @@ class Federation:
     def __init__(
         self,
         folder: Path,
-        hospitals: int = 3,
+        hospitals: int = 2,
         *,
         unit: Unit = Unit.NONE,
         silent_share: int = 0,
