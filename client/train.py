@@ -59,8 +59,8 @@ class TrainPlan:
     """
 
     epochs: int = 1
-    batch_size: int = 64
-    learning_rate: float = 1e-3
+    batch_size: int = 32
+    learning_rate: float = 2e-3
     final_share: float = 0.1
     warmup: float = 0.05
     weight_decay: float = 0.05

@@ -72,12 +72,15 @@ def macro_auc_interval(
         raise DataError("an interval needs one patient an image, 10 resamples, level in (0, 1)")
     if len(labels) == 0:
         return None
-    names, owner = np.unique(np.asarray(patients), return_inverse=True)
+    # Numbered by first appearance, so that the draws do not depend on how patients are named.
+    numbers = {patient: number for number, patient in enumerate(dict.fromkeys(patients))}
+    owner = np.array([numbers[patient] for patient in patients])
     generator = np.random.default_rng(seed)
+    shares = np.full(len(numbers), 1 / len(numbers))
     macros = []
     for start in range(0, resamples, _CHUNK):
         count = min(_CHUNK, resamples - start)
-        drawn = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=count)
+        drawn = generator.multinomial(len(numbers), shares, size=count)
         macros.append(_macro(probabilities, labels, drawn[:, owner].astype(np.float64)))
     values = np.concatenate(macros)
     values = values[np.isfinite(values)]
@@ -89,7 +92,7 @@ def macro_auc_interval(
         high=float(high),
         level=level,
         resamples=int(values.size),
-        patients=len(names),
+        patients=len(numbers),
     )
 
 

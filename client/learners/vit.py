@@ -90,7 +90,7 @@ class VisionTransformerLearner(Learner):
     name: ClassVar[str] = "vit"
 
     width: int = 128
-    patch: int = 8
+    patch: int = 16
     depth: int = 4
     heads: int = 4
     mlp_ratio: float = 2.0
