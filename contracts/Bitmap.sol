@@ -5,6 +5,7 @@ pragma solidity 0.8.37;
 library Bitmap {
     /// @dev Number of seats in a set: the carry-save count of Warren, Hacker's Delight, section 5-1.
     function count(uint64 set) internal pure returns (uint256) {
+        // No overflow: every field holds at most 64.
         unchecked {
             uint256 x = set;
             x -= (x >> 1) & 0x5555555555555555;

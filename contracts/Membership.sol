@@ -172,6 +172,7 @@ abstract contract Membership is HeadChain, FederationRules {
     function _seatOf(address hospital) internal view returns (uint256) {
         uint256 plusOne = _seatPlusOne[hospital];
         if (plusOne == 0) revert NotMember(hospital);
+        // No underflow: it is not zero.
         unchecked {
             return plusOne - 1;
         }

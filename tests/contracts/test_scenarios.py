@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from eth_utils.address import to_checksum_address
 
-from ledger.statement import Unit
+from ledger.statement import BASIS, MAX_WEIGHT, Unit, norm_cap, pack_probes
 from tests.contracts.oracle_members import ENROL, REMOVE, SET_COORDINATOR
 from tests.contracts.pair import CAP, COORDINATOR, NORM_BOUND, RULES, STRANGER, WINDOW, Pair
 from tests.contracts.stages import (
@@ -201,9 +201,21 @@ def test_norm_cap_is_exact() -> None:
     assert pair.propose(probes=probes_of(0, 0, -edge, edge)) is None
 
 
-def test_sixty_four_hospitals_and_no_more() -> None:
+def test_sixty_four_hospitals_of_the_largest_weight_and_no_more() -> None:
     everyone: list[str] = [to_checksum_address(f"0x{i:040x}") for i in range(1, 65)]
-    pair = Pair(founders=everyone, registered=64)
+    pair = Pair(rules=replace(RULES, share_cap=BASIS), founders=everyone)
+    for name in everyone:
+        assert pair.do(name, "register", CAP, 0, MAX_WEIGHT) is None
     assert pair.do(everyone[0], "vote", ENROL, A) == "InvalidArgument"
-    pair.run_round(everyone)
+    pair.open(norm_bound=2**40 - 1)
+    for name in everyone:
+        assert pair.commit(name) is None
+    edge = math.isqrt(norm_cap(2**40 - 1) // 12 // 16)
+    rows: list[tuple[int, ...]] = [(edge, -edge) * 8 for _ in everyone]
+    assert pair.propose(probes=pack_probes([(edge + 1,) * 16, *rows[1:]])) == "NormCapExceeded"
+    assert pair.propose(probes=pack_probes(rows)) is None
+    assert pair.evm.call("lastRound")[8] == 64 * MAX_WEIGHT
+    for name in everyone:
+        assert pair.attest(name) is None
+    assert pair.do(STRANGER, "finalise", 1) is None
     pair.check_state()
