@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from flwr.clientapp import ClientApp
+
 from client.learners.registry import from_description
 from ledger.bundle import export_bundle
 from ledger.errors import HospitalFailed, ThoracleError
@@ -157,8 +159,20 @@ class CentralScores:
         return found.overall.macro_auc
 
 
-def run_flower(settings: Settings, folder: Path, on_round: Callable[[RoundResult], None]) -> None:
+def run_flower(
+    settings: Settings,
+    folder: Path,
+    on_round: Callable[[RoundResult], None],
+    *,
+    hospitals: ClientApp | None = None,
+) -> None:
     """Run what is left of a run's rounds in Flower's simulation engine.
+
+    Args:
+        settings: of the run.
+        folder: the prepared run folder, its chain running.
+        on_round: told each round's result.
+        hospitals: the hospitals' app; by default the real one.
 
     Raises:
         ThoracleError: whatever ended the run.
@@ -175,7 +189,7 @@ def run_flower(settings: Settings, folder: Path, on_round: Callable[[RoundResult
         try:
             run_simulation(
                 server_app=server_app(folder, on_round, turns * timeout + EXCHANGE_SLACK),
-                client_app=client_app(folder.resolve(), timeout),
+                client_app=hospitals or client_app(folder.resolve(), timeout),
                 num_supernodes=settings.hospitals,
                 backend_config={
                     "init_args": {
