@@ -28,7 +28,7 @@ from ledger.facts import LEVELS, Credit, Facts, Finding, Level
 from ledger.findings import Book
 from ledger.replica import History
 from ledger.replica_round import RoundHistory
-from ledger.statement import Outcome, seats_of
+from ledger.statement import Outcome, Unit, seats_of
 
 PROVEN: dict[Level, tuple[str, ...]] = {
     "chain": (
@@ -55,6 +55,10 @@ NOT_PROVEN = (
     "that an update within the norm bound is benign",
     "order, time and completeness of a chain run by one operator (compare witness files)",
     "anything at all if every hospital and the coordinator collude",
+)
+NO_PRIVACY = (
+    "no differential privacy: the probes on the chain are exact figures of each hospital's update,"
+    " and whoever holds a guess of that update can test it"
 )
 _EXPECTED: dict[Level, tuple[str, ...]] = {
     "chain": ("signature and chain id", "head chain", "events re-executed"),
@@ -187,11 +191,17 @@ def _report(
         credits=credit(history) if history else (),
         gas=_gas(chain) if chain else {},
         names=dict(facts.names),
-        marks=facts.marks,
+        marks=(*facts.marks, *_own_marks(history)),
         blocks=len(chain.chain.headers) if chain else 0,
         transactions=len(chain.chain.mined) if chain else 0,
         dropped=book.dropped,
     )
+
+
+def _own_marks(history: History | None) -> tuple[str, ...]:
+    if history is None or history.rules.privacy_unit != Unit.NONE:
+        return ()
+    return (NO_PRIVACY,)
 
 
 def _order(item: Finding) -> tuple[object, ...]:

@@ -51,12 +51,19 @@ _SUFFIX = {"models": ".safetensors", "sums": ".safetensors", "configs": ".json",
 
 @dataclass(kw_only=True)
 class RoundArithmetic:
-    """What the models level knows of one round, for the replay; absent parts are None."""
+    """What the models level knows of one round, for the replay.
+
+    ``sum_in_range``, ``sum_agrees`` (with T) and ``model_agrees`` are what a hospital could find
+    wrong with the proposal; false also where it could not be checked.
+    """
 
     past: RoundHistory
     config: dict[str, object] = field(default_factory=dict)
     manifest: Manifest | None = None
     step_exponent: int = 0
+    sum_in_range: bool = False
+    sum_agrees: bool = False
+    model_agrees: bool = False
 
 
 @dataclass(kw_only=True)
@@ -208,6 +215,7 @@ def _read_proposal(
     if vector is None:
         return model
     own = probe_sum(proposal.beacon, vector)
+    known.sum_in_range, known.sum_agrees = True, own == proposal.totals
     for j, (stored, recomputed) in enumerate(zip(proposal.totals, own, strict=True)):
         auditor.check(
             stored == recomputed,
@@ -241,8 +249,9 @@ def _check_model(
 
     own = auditor.attempt("base model canonical", "the next model cannot be computed", recomputed)
     if own is not None:
+        known.model_agrees = own == proposal.model_digest
         auditor.check(
-            own == proposal.model_digest,
+            known.model_agrees,
             "model arithmetic",
             "the proposed model is not base + S * step / W",
             ModelDigestMismatch,

@@ -27,6 +27,9 @@ from ledger.audit_openings import Opened, key_of, open_commit
 from ledger.audit_screen import check_screen, read_decisions
 from ledger.errors import (
     CodecError,
+    InvalidStatement,
+    ModelDigestMismatch,
+    NormExceeded,
     OpeningMismatch,
     ProbeMismatch,
     SealBroken,
@@ -34,6 +37,7 @@ from ledger.errors import (
     StandingMismatch,
     StoreError,
     SumMismatch,
+    SumOutOfRange,
     by_code,
 )
 from ledger.facts import Facts
@@ -84,6 +88,7 @@ def _check_round(
     _check_sum(facts, known, manifest, opened, auditor)
     for seat in seats_of(proposal.refused):
         _check_refused(opened[seat], proposal.reasons.get(seat, 0), auditor)
+    _check_dissents(known, opened, auditor)
     if facts.objects is None:
         return
     recorded = read_decisions(facts.objects, known.past, auditor)
@@ -126,7 +131,7 @@ def _check_accepted(
         squares <= bound * bound,
         "norm of the update",
         f"the update of {who} was accepted over the round's norm bound",
-        by_code(28),
+        NormExceeded,
         hospital=who,
         expected=f"at most {bound}",
         found=squares**0.5,
@@ -174,7 +179,13 @@ def _first(total: Iterable[int] | NDArray[np.int64]) -> int:
 
 def _check_refused(item: Opened, code: int, auditor: Auditor) -> None:
     """Check a refusal that the sealed bytes alone decide; the screen's come from its own rules."""
-    who, reason = item.commit.hospital, by_code(code)
+    who = item.commit.hospital
+    try:
+        reason = by_code(code)
+    except InvalidStatement as error:
+        sentence = f"{who} was refused without a reason that exists: {error}"
+        auditor.check(False, "refusal borne out", sentence, StandingMismatch, hospital=who)
+        return
     decided_by_bytes = issubclass(reason, SealingError | CodecError) or reason is OpeningMismatch
     if decided_by_bytes:
         auditor.check(
@@ -187,3 +198,42 @@ def _check_refused(item: Opened, code: int, auditor: Auditor) -> None:
             expected=type(item.error).__name__ if item.error else "no error",
             found=reason.__name__,
         )
+
+
+def _check_dissents(known: RoundArithmetic, opened: dict[int, Opened], auditor: Auditor) -> None:
+    """Settle each dissent from the evidence: was what the hospital claimed to see there?
+
+    Always a note: a dissent only ever costs a round. It names whom the evidence contradicts.
+    """
+    proposal = known.past.proposal
+    if proposal is None:
+        return
+    for seat in seats_of(known.past.against & proposal.accepted):
+        item = opened[seat]
+        who, code = item.commit.hospital, known.past.codes.get(item.commit.hospital, 0)
+        own = item.q is not None and probe_update(proposal.beacon, item.q) == proposal.probes[seat]
+        refuted = {
+            SumMismatch.code: known.sum_agrees,
+            SumOutOfRange.code: known.sum_in_range,
+            ProbeMismatch.code: own,
+            ModelDigestMismatch.code: known.model_agrees,
+            StandingMismatch.code: own,
+        }.get(code, False)
+        reason = _reason(code)
+        auditor.check(
+            not refuted,
+            "dissent borne out",
+            f"{who} dissented for {reason}, but the stored sum, model and its own sealed update"
+            " agree with the proposal: a false dissent, or it was served other bytes than stored",
+            StandingMismatch,
+            hospital=who,
+            found=reason,
+            severity="note",
+        )
+
+
+def _reason(code: int) -> str:
+    try:
+        return by_code(code).__name__
+    except InvalidStatement:
+        return f"the unknown code {code}"

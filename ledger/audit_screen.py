@@ -32,10 +32,10 @@ from ledger.errors import (
     InertUpdate,
     NormExceeded,
     OutlierUpdate,
+    Refusal,
     StandingMismatch,
     StoreError,
     WeakNoise,
-    by_code,
 )
 from ledger.facts import Objects
 from ledger.replica_round import RoundHistory
@@ -44,7 +44,14 @@ from ledger.statement import seats_of
 MAX_DECISIONS = 4 << 20
 FORMAT = "thoracle/decisions/v1"
 _CHUNK = 1 << 18
-_RULES = (NormExceeded, InertUpdate, WeakNoise, DuplicateUpdate, OutlierUpdate)
+_RULES: dict[int, type[Refusal] | None] = {
+    0: None,
+    **{
+        rule.code: rule
+        for rule in (NormExceeded, InertUpdate, WeakNoise, DuplicateUpdate, OutlierUpdate)
+    },
+}
+"""What the screen can decide, by the code on the chain (0: accepted)."""
 _THRESHOLDS = ("inert_share", "noise_floor", "copy_cosine", "cosine_margin", "z", "mad_factor")
 
 Gram = dict[tuple[str, str], int]
@@ -115,14 +122,9 @@ def check_screen(
     proposal, policy = known.past.proposal, known.config.get("screen")
     if proposal is None:
         return
-    reasons = {
-        commit.hospital: by_code(proposal.reasons[seat]) if seat in proposal.reasons else None
-        for seat, commit in known.past.commits.items()
-    }
+    codes = {c.hospital: proposal.reasons.get(seat, 0) for seat, c in known.past.commits.items()}
     # Whoever was refused before the screen (its privacy policy, its metrics) took no part in it.
-    updates = {
-        who: q for who, q in updates.items() if reasons[who] is None or reasons[who] in _RULES
-    }
+    updates = {who: q for who, q in updates.items() if codes[who] in _RULES}
     if not updates:
         return
     if not isinstance(policy, dict) or not all(
@@ -143,7 +145,7 @@ def check_screen(
         who = commit.hospital
         if who not in updates:
             continue
-        reason, own = reasons[who], expected.get(who)
+        reason, own = _RULES[codes[who]], expected.get(who)
         auditor.check(
             own is reason or (reason is NormExceeded and own is None and _over(known, seat)),
             "screening decision",

@@ -77,8 +77,11 @@ class Federation:
         self, folder: Path, hooks: Mapping[str, Tamper] | None = None, web3: Web3 | None = None
     ) -> None:
         self.folder, self.hooks = folder, dict(hooks or {})
-        self.chain = DevChain() if web3 is None else None
-        self.web3: Any = web3 if self.chain is None else self.chain.web3
+        self.chain: DevChain | None = None
+        if web3 is None:
+            self.chain = DevChain()
+            web3 = self.chain.web3
+        self.web3: Web3 = web3
         self.coordinator = account(1000)
         self.parties = [Party(account(2000 + i), weight) for i, weight in enumerate(WEIGHTS)]
         self.key: SealKey = key_from_seed(bytes(range(96)))
@@ -104,6 +107,7 @@ class Federation:
             self.ledger.register(party.account, 9_000_000, 0, party.weight)
         self.round = 0
         self.refused: dict[int, int] = {}
+        self.dissents: dict[int, int] = {}
 
     @property
     def domain(self) -> Any:
@@ -222,9 +226,16 @@ class Federation:
             probes=self.probes,
         )
         for i in self.accepted:
-            self.ledger.attest(self.parties[i].account, self.round, beacon)
-        self.ledger.finalise(self.coordinator, self.round)
-        self.base, self.refused = base, {}
+            if i in self.dissents:
+                self.ledger.dissent(self.parties[i].account, self.round, self.dissents[i])
+            else:
+                self.ledger.attest(self.parties[i].account, self.round, beacon)
+        if self.dissents:
+            self.ledger.abort(self.coordinator, self.round)
+        else:
+            self.ledger.finalise(self.coordinator, self.round)
+            self.base = base
+        self.refused = {}
         if self.chain is not None:
             self.chain.travel(100)
 

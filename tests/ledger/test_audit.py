@@ -282,6 +282,50 @@ def test_unjust_refusal_is_named(tmp_path: Path) -> None:
     ]
 
 
+def test_false_dissent_is_opened_to_the_auditor(tmp_path: Path) -> None:
+    """false_dissent: the round is aborted, and the evidence names who dissented falsely."""
+
+    def dissent(federation: Federation) -> None:
+        federation.dissents = {1: 40}
+
+    federation = Federation(tmp_path, {"before probes": dissent})
+    federation.play()
+    federation.write_run()
+    report = audit(facts_of(tmp_path))
+    assert report.clean
+    assert [i.hospital for i in report.findings if i.check == "dissent borne out"] == [
+        federation.parties[1].address
+    ]
+
+
+def test_true_dissent_is_borne_out(tmp_path: Path) -> None:
+    """wrong_sum, and a hospital that says so: an aborted round, nobody named for dissenting."""
+
+    def wrong(federation: Federation) -> None:
+        federation.total[0] -= 1
+        federation.dissents = {0: 40}
+
+    federation = Federation(tmp_path, {"before proposal": wrong})
+    federation.play()
+    federation.write_run()
+    report = audit(facts_of(tmp_path))
+    assert report.clean  # the base model stands
+    assert "SumMismatch" in {item.error for item in report.findings}
+    assert not [item for item in report.findings if item.check == "dissent borne out"]
+
+
+def test_a_reason_that_does_not_exist(tmp_path: Path) -> None:
+    def invent(federation: Federation) -> None:
+        federation.refused, federation.accepted = {0: 211}, [1, 2]
+        federation.total -= 64 * federation.parties[0].q.astype(np.int64)
+
+    federation = Federation(tmp_path, {"before proposal": invent})
+    federation.play()
+    federation.write_run()
+    found = failures(audit(facts_of(tmp_path)))
+    assert {item.error for item in found} == {"StandingMismatch"}
+
+
 def test_epsilon_below_its_mechanism(tmp_path: Path) -> None:
     """A hospital that charges less than it spent: the contract cannot know, the audit does."""
 
