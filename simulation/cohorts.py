@@ -1,12 +1,18 @@
-"""Whose radiographs a simulated federation trains and is scored on."""
+"""Whose radiographs a simulated federation trains and is scored on.
+
+``data`` names a folder of any kind of source, or several separated by commas, which are joined
+(``--partition source`` makes each a hospital). The model has the 14 NIH findings: what a source
+does not label of them is unknown and masked, what it labels beside them is left out.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.data.nih import LISTS, load_nih
-from client.data.records import Cohort
+from client.data.records import FINDINGS, Cohort
+from client.data.sources import has_list, load_sources
+from client.data.vocabulary import project
 from ledger.errors import DataError
 from simulation.partition import Indices, partition, split_patients
 from simulation.phantoms import write_phantoms
@@ -40,13 +46,12 @@ def gather(settings: Settings, phantom_folder: Path) -> Cohorts:
     Raises:
         DataError, ConfigError: the data cannot be used, or not for so many hospitals.
     """
-    root = Path(settings.data)
+    roots = [Path(part.strip()) for part in settings.data.split(",")]
     if settings.data == PHANTOMS:
         write_phantoms(phantom_folder, settings.patients, settings.seed, size=settings.size)
-        root = phantom_folder
-    has_lists = (root / LISTS["train"]).is_file()
-    train = load_nih(root, "train" if has_lists else None)
-    test = _test_cohort(settings, root)
+        roots = [phantom_folder]
+    train = project(load_sources(roots, "train"), FINDINGS)
+    test = _test_cohort(settings, roots)
     _no_shared_patients(train, test, separate=bool(settings.test))
     rows = partition(train, settings.hospitals, settings.partition, settings.seed)
     shares = []
@@ -57,11 +62,12 @@ def gather(settings: Settings, phantom_folder: Path) -> Cohorts:
     return Cohorts(train=train, hospitals=tuple(shares), test=test)
 
 
-def _test_cohort(settings: Settings, root: Path) -> Cohort | None:
-    where = Path(settings.test) if settings.test else root
-    if (where / LISTS["test"]).is_file():
-        return load_nih(where, "test")
-    return load_nih(where) if settings.test else None
+def _test_cohort(settings: Settings, roots: list[Path]) -> Cohort | None:
+    """Return the folder given for scoring, or else the data's own test lists, if any."""
+    if settings.test:
+        return project(load_sources([Path(settings.test)], "test"), FINDINGS)
+    listed = [root for root in roots if has_list(root, "test")]
+    return project(load_sources(listed, "test"), FINDINGS) if listed else None
 
 
 def _no_shared_patients(train: Cohort, test: Cohort | None, *, separate: bool) -> None:

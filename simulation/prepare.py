@@ -17,7 +17,9 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 from eth_account.signers.local import LocalAccount
+from numpy.typing import NDArray
 
 from client.data.preprocess import load_pixels
 from client.data.records import Cohort
@@ -41,6 +43,7 @@ from ledger.statement import BASIS, Rules, Unit
 from server.plan import RoundPlan
 from server.screen import ScreenPolicy, noise_floor
 from simulation.cohorts import Cohorts, gather
+from simulation.feature_shift import as_partitioned
 from simulation.priors import nih_prior
 from simulation.privacy import RunPrivacy, privacy_of
 from simulation.progress import Steps
@@ -164,10 +167,10 @@ def _write_hospitals(
             home = folder / "hospitals" / str(number)
             home.mkdir(parents=True, mode=0o700)
             shard = Shard(
-                train_pixels=load_pixels(cohorts.train.select(rows.train), settings.size),
+                train_pixels=_films(settings, cohorts.train.select(rows.train), number),
                 train_labels=labels[rows.train],
                 train_patients=codes[rows.train],
-                held_pixels=load_pixels(cohorts.train.select(rows.held), settings.size),
+                held_pixels=_films(settings, cohorts.train.select(rows.held), number),
                 held_labels=labels[rows.held],
                 held_patients=codes[rows.held],
             )
@@ -176,6 +179,12 @@ def _write_hospitals(
             _new_account(home / "account.json", home / "password")
             advance()
     return tuple(f"hospital {number}" for number in range(len(cohorts.hospitals)))
+
+
+def _films(settings: Settings, cohort: Cohort, hospital: int) -> NDArray[np.uint8]:
+    """Return a hospital's films as it would have made them, where the partition says so."""
+    pixels = load_pixels(cohort, settings.size)
+    return as_partitioned(pixels, hospital, settings.partition, settings.seed)
 
 
 def _policy(settings: Settings) -> str:

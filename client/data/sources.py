@@ -87,15 +87,12 @@ def load_source(
     return load_dicom(root)
 
 
-def has_lists(root: Path) -> bool:
-    """Return whether a source has its own train and test lists, so that a subset may be asked."""
+def has_list(root: Path, subset: Subset) -> bool:
+    """Return whether a source has a train or test list of its own."""
     found = detect(root)
     if found == "nih":
-        return all((root / name).is_file() for name in NIH_LISTS.values())
-    if found == "chexpert":
-        home = find_release(root)
-        return all((home / name).is_file() for name in CHEXPERT_TABLES.values())
-    return False
+        return (root / NIH_LISTS[subset]).is_file()
+    return found == "chexpert" and (find_release(root) / CHEXPERT_TABLES[subset]).is_file()
 
 
 def load_sources(
@@ -120,12 +117,12 @@ def load_sources(
     Raises:
         ConfigError, DataError: as ``load_source``.
     """
-    if len(roots) == 1:
-        return load_source(roots[0], subset, kind=kind, policy=policy)
-    cohorts = [
-        load_source(root, subset if has_lists(root) else None, kind=kind, policy=policy)
-        for root in roots
-    ]
+    cohorts = []
+    for root in roots:
+        listed = subset if subset and has_list(root, subset) else None
+        cohorts.append(load_source(root, listed, kind=kind, policy=policy))
+    if len(cohorts) == 1:
+        return cohorts[0]
     names = [cohort.source for cohort in cohorts]
     numbered = [
         f"{name}-{names[:place].count(name) + 1}" if names.count(name) > 1 else name
