@@ -79,11 +79,19 @@ def world(shared: tuple[DevChain, Federation]) -> Iterator[tuple[DevChain, Feder
     shared[0].revert(moment)
 
 
-def test_a_round_reads_back_as_statements(world: tuple[DevChain, Federation]) -> None:
-    _, fed = world
-    ledger = fed.ledger
-    assert ledger.model() == INITIAL
-    number = fed.round(epsilon=1_000_000)
+@pytest.fixture(scope="module")
+def done() -> tuple[DevChain, Federation]:
+    """A federation after its first round; only read."""
+    chain = DevChain()
+    fed = found(chain.web3, unit=Unit.PATIENT)
+    assert fed.ledger.model() == INITIAL
+    assert fed.round(epsilon=1_000_000) == 1
+    return chain, fed
+
+
+def test_a_round_reads_back_as_statements(done: tuple[DevChain, Federation]) -> None:
+    _, fed = done
+    ledger, number = fed.ledger, 1
     opening = ledger.opening(number)
     assert opening.base_model == INITIAL
     assert opening.norm_bound == 2**39
@@ -114,9 +122,8 @@ def test_a_round_reads_back_as_statements(world: tuple[DevChain, Federation]) ->
     assert ledger.member(fed.hospitals[0].address).spent == 1_000_000
 
 
-def test_events_alone_tell_the_heads(world: tuple[DevChain, Federation]) -> None:
-    _, fed = world
-    fed.round(epsilon=1)
+def test_events_alone_tell_the_heads(done: tuple[DevChain, Federation]) -> None:
+    _, fed = done
     heads = [e.args for e in fed.ledger.events() if e.name == "HeadAdvanced"]
     assert [h["sequence"] for h in heads] == list(range(len(heads)))
     assert heads[-1]["head"] == fed.ledger.head()
@@ -125,9 +132,8 @@ def test_events_alone_tell_the_heads(world: tuple[DevChain, Federation]) -> None
     assert {e.block for e in fed.ledger.events(late)} == {late}
 
 
-def test_keys_hold_nothing(world: tuple[DevChain, Federation]) -> None:
-    chain, fed = world
-    fed.round(epsilon=1)
+def test_keys_hold_nothing(done: tuple[DevChain, Federation]) -> None:
+    chain, fed = done
     for signer in (fed.coordinator, *fed.hospitals):
         assert chain.web3.eth.get_balance(signer.address) == 0
 
@@ -523,10 +529,9 @@ def test_events_follow_a_rewound_chain(world: tuple[DevChain, Federation]) -> No
 
 
 def test_events_are_fetched_in_bounded_ranges(
-    world: tuple[DevChain, Federation], monkeypatch: pytest.MonkeyPatch
+    done: tuple[DevChain, Federation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chain, fed = world
-    fed.round(epsilon=1)
+    chain, fed = done
     expected = fed.ledger.events()
     monkeypatch.setattr(chain_events, "SPAN", 3)
     asked: list[tuple[int, int]] = []
