@@ -22,6 +22,7 @@ from web3.types import RPCEndpoint, RPCResponse
 
 from client.agent import Hospital
 from client.policy import Policy
+from client.private_guard import PrivacyAccountGuard
 from client.roles import TrainedUpdate
 from ledger.canonical import sha256, tagged_digest
 from ledger.chain import Ledger
@@ -30,7 +31,7 @@ from ledger.keys import StoredSealKey
 from ledger.manifest import Manifest, Model, encode_model
 from ledger.messages import AttestReply, ProposalOrder, TrainOrder, TrainReply
 from ledger.seal import SealKey, key_from_seed
-from ledger.statement import Phase, Rules, Unit
+from ledger.statement import Mechanism, Phase, Rules, Unit
 from server.plan import Keyring, RoundPlan
 from server.results import RoundResult
 from server.rounds import Coordinator
@@ -46,6 +47,16 @@ EXAMPLES = (160, 192, 224, 256)
 CAP = 10**12
 COMMIT_WINDOW = 600
 ATTEST_WINDOW = 600
+MECHANISM = ("noise_multiplier", "sample_rate", "steps", "delta")
+PRIVACY: Mapping[str, object] = {
+    "unit": "patient",
+    "noise_multiplier": 10**6,
+    "sample_rate": 10**7,
+    "steps": 10,
+    "rounds": 100,
+    "delta": 10**7,
+}
+"""A plan in the chain's units: noise 1, sampling rate 0.01, 10 steps a round, delta 1e-5."""
 
 
 def account(name: str) -> LocalAccount:
@@ -84,6 +95,10 @@ class ReadCache:
         provider = chain.web3.provider
         self._ask: Callable[[RPCEndpoint, Any], RPCResponse] = provider.make_request
         provider.make_request = self._answer  # type: ignore[method-assign]
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._answers.clear()
 
     def _head(self) -> tuple[int, bytes]:
         header = self._chain.get_canonical_head()
@@ -128,7 +143,11 @@ class TinyTrainer:
             + np.float32(0.025) * own.standard_normal(array.shape, dtype=np.float32)
             for name, array in base.items()
         }
-        return TrainedUpdate(model=model, metrics={"loss": 0.5, "secret": 1.0})
+        plan = config["privacy"]
+        run = {name: plan[name] for name in MECHANISM} if isinstance(plan, dict) else {}
+        return TrainedUpdate(
+            model=model, mechanism=Mechanism(**run), metrics={"loss": 0.5, "secret": 1.0}
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,6 +259,10 @@ class World:
             "clock": self.chain.clock,
             "patience": 0.0,
         }
+        if self.setting.unit is not Unit.NONE:
+            home = self.folder / "hospitals" / str(seat)
+            home.mkdir(parents=True, exist_ok=True)
+            parts["guard"] = PrivacyAccountGuard(home / "accountant.sqlite")
         return Hospital(**{**parts, **changes})  # type: ignore[arg-type]
 
     # ---- time ----
@@ -269,6 +292,7 @@ class World:
         """Rewind chain and disk; every process starts again."""
         self.store.close()
         self.chain.revert(mark.chain)
+        self._cache.clear()  # a mark may be ahead of where the chain was, in another history
         shutil.rmtree(self.folder)
         shutil.copytree(mark.disk, self.folder)
         self._rebuild()

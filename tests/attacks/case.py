@@ -95,20 +95,26 @@ class Scene:
         else:
             raise AssertionError(f"the {where} let it pass")
 
-    def refused(self, seat: int) -> None:
-        """Note the reason for which the coordinator refused a hospital, on chain and on disk."""
-        number = self.world.ledger.round().number
-        address = self.world.accounts[seat].address
-        record = self.world.store.get_decisions(number) or {}
+    def reasons(self) -> dict[int, str]:
+        """Return the recorded reason of every refused hospital of the last round, by seat."""
+        record = self.world.store.get_decisions(self.world.ledger.round().number) or {}
         decisions = record["decisions"]
         assert isinstance(decisions, list)
-        mine = {str(item["hospital"]): item for item in decisions}[address]
-        assert mine["accepted"] is False
-        kind = by_name(str(mine["reason"]))
+        seats = [str(signer.address) for signer in self.world.accounts]
+        return {
+            seats.index(str(item["hospital"])): str(item["reason"])
+            for item in decisions
+            if not item["accepted"]
+        }
+
+    def refused(self, seat: int) -> None:
+        """Note the reason for which the coordinator refused a hospital, on disk and on chain."""
+        kind = by_name(self.reasons()[seat])
         assert kind is not None
+        number = self.world.ledger.round().number
         proposal = self.world.ledger.proposal(number)
-        if mine["seat"] is not None:
-            assert proposal is not None
+        committed = str(self.world.accounts[seat].address) in self.world.ledger.commits(number)
+        if proposal is not None and committed:
             assert proposal.reasons == {seat: kind.code}
             assert by_code(proposal.reasons[seat]) is kind
         self.caught.append(("coordinator", kind))

@@ -46,15 +46,22 @@ class Forgery:
     The points, in the order an update passes them: ``q``, ``update`` (its file), ``opening`` (the
     committed digest), ``plaintext``, ``context``, ``recipients``, ``sealed`` (the ciphertext,
     before its digest is committed), ``commit`` (the call's arguments, or None for no commit) and
-    ``reply``. Each is given as a function of the honest value.
+    ``reply``. Each is given as a function of the honest value. ``foreign`` exchanges parts of the
+    opening before its digest is taken (then ``opening`` is the point).
     """
 
-    def __init__(self, world: World, seat: int = ROGUE, **tamper: Callable[[Any], Any]) -> None:
+    def __init__(
+        self,
+        world: World,
+        foreign: Any = None,
+        **tamper: Callable[[Any], Any],
+    ) -> None:
         assert len(tamper) == 1, "a row tampers with exactly one thing"
         self._tamper = tamper
         self.world = world
-        self.seat = seat
-        self.salt = tagged_digest("thoracle/test-salt", seat)
+        self.seat = ROGUE
+        self._foreign: Mapping[str, Any] = foreign or {}
+        self.salt = tagged_digest("thoracle/test-salt", ROGUE)
         self.order = world.coordinator.order()
         self.round = world.ledger.opening(self.order.round)
         self.reply = self._make()
@@ -79,7 +86,7 @@ class Forgery:
         world, signer = self.world, self.world.accounts[self.seat]
         q = self._pass("q", honest_q(world, self.seat))
         self.update = self._pass("update", encode_tensors(world.manifest, q))
-        opening = self._pass("opening", self.digest(self.update))
+        opening = self._pass("opening", self.digest(self.update, **self._foreign))
         plaintext = self._pass("plaintext", encode_opening(self.salt, self.update))
         context = self._pass("context", context_of(world, self.round, self.seat))
         recipients = self._pass("recipients", self.order.public_keys)
@@ -134,10 +141,10 @@ def decisions_of(world: World) -> Decisions:
 
 def honest_sum(decisions: Decisions) -> NDArray[np.int64]:
     """Return the weighted sum, computed apart from the code under attack."""
-    return np.sum(
-        [d.weight * decisions.updates[d.hospital].astype(np.int64) for d in decisions.accepted()],
-        axis=0,
-    )
+    total = np.zeros(next(iter(decisions.updates.values())).size, dtype=np.int64)
+    for decision in decisions.accepted():
+        total += decision.weight * decisions.updates[decision.hospital].astype(np.int64)
+    return total
 
 
 def propose(

@@ -11,17 +11,51 @@ attested    all three have attested; nobody has finalised
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from ledger.statement import Outcome
-from tests.world import Mark, Setting, World
+from ledger.statement import Outcome, Unit
+from tests.world import PRIVACY, Mark, Setting, World
+
+SETTINGS: Mapping[str, Setting] = {
+    "plain": Setting(),
+    "private": Setting(
+        plan=replace(Setting().plan, privacy=PRIVACY),
+        unit=Unit.PATIENT,
+    ),
+}
 
 
 class Stages:
-    """Builds the stages once; ``world`` rewinds to one of them."""
+    """All stages of all federations, each built when it is first asked for."""
 
-    def __init__(self, folder: Path, setting: Setting | None = None) -> None:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lines: dict[str, Line] = {}
+
+    def _line(self, stage: str) -> tuple[Line, str]:
+        setting, _, name = stage.rpartition("/")
+        setting = setting or "plain"
+        if setting not in self._lines:
+            self._lines[setting] = Line(self._folder / setting, SETTINGS[setting])
+        return self._lines[setting], name
+
+    def world(self, stage: str) -> World:
+        """Return the federation at a stage, whatever was done to it before."""
+        line, name = self._line(stage)
+        return line.world(name)
+
+    def control(self, stage: str) -> None:
+        """Play a stage to its honest end, once: every hospital is accepted and attests."""
+        line, name = self._line(stage)
+        line.control(name)
+
+
+class Line:
+    """The stages of one federation: built once, rewound to."""
+
+    def __init__(self, folder: Path, setting: Setting) -> None:
         self._world = World(folder / "world", setting)
         self._marks: dict[str, Mark] = {}
         self._controlled: set[str] = set()

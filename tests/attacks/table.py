@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from tests.attacks import codec, sealing
+from tests.attacks import admission, codec, on_chain, sealing, the_sum
 from tests.attacks.case import Case
 
-TABLE: tuple[Case, ...] = (*codec.CASES, *sealing.CASES)
+TABLE: tuple[Case, ...] = (
+    *codec.CASES,
+    *sealing.CASES,
+    *admission.CASES,
+    *on_chain.CASES,
+    *the_sum.CASES,
+)
