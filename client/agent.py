@@ -62,6 +62,7 @@ class Hospital:
         evaluator: scores a new model on held-back data; None: no scores leave.
         seed: fixes the training's randomness over all rounds; with privacy, not the noise.
         patience: seconds to wait for another message of this hospital.
+        on_close: releases what the hospital was given (its journal's file).
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Hospital:
         evaluator: Evaluator | None = None,
         seed: int = 0,
         patience: float = PATIENCE,
+        on_close: Callable[[], None] | None = None,
     ) -> None:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._home = home
@@ -89,6 +91,7 @@ class Hospital:
         self._evaluator = evaluator
         self._seed = seed
         self._patience = patience
+        self._on_close = on_close
         self._spool = Spool(home / "spool")
         self._models = ObjectStore(home / "models", ".safetensors")
         self._juror = Juror(ledger, account, self._spool, self._models, policy)
@@ -97,6 +100,11 @@ class Hospital:
     def address(self) -> str:
         """The hospital's EIP-55 address."""
         return str(self._account.address)
+
+    def close(self) -> None:
+        """Release the hospital's files; everything is already durable."""
+        if self._on_close is not None:
+            self._on_close()
 
     def register(self, cap: int, examples: int, *, opening_epsilon: int = 0) -> None:
         """Take the seat this hospital was enrolled for, with its cap and bucketed weight.

@@ -111,6 +111,8 @@ class HospitalSpec:
 def open_hospital(home: Path) -> Hospital:
     """Build the hospital of a home folder; the chain is checked against its anchors.
 
+    Close it after use (``contextlib.closing``): its journal is an open file with one writer.
+
     Raises:
         ConfigError, PolicyError, DataError: its files cannot be used.
         InsecureKeyFile, KeyLocked, BadKey: its key cannot.
@@ -125,24 +127,30 @@ def open_hospital(home: Path) -> Hospital:
     )
     account = load_account(home / spec.keystore, password)
     shard = read_shard(home / spec.shard)
-    ledger = Ledger.attach(
-        connect(spec.rpc),
-        spec.anchors,
-        spec.confirmations,
-        journal=TransactionLog(home / "transactions.jsonl"),
-        first_block=spec.first_block,
-    )
     trainer, guard = training_of(home, spec, policy, shard)
-    return Hospital(
-        home,
-        ledger,
-        account,
-        trainer,
-        policy,
-        guard=guard,
-        evaluator=evaluator_of(shard),
-        seed=spec.seed,
-    )
+    journal = TransactionLog(home / "transactions.jsonl")
+    try:
+        ledger = Ledger.attach(
+            connect(spec.rpc),
+            spec.anchors,
+            spec.confirmations,
+            journal=journal,
+            first_block=spec.first_block,
+        )
+        return Hospital(
+            home,
+            ledger,
+            account,
+            trainer,
+            policy,
+            guard=guard,
+            evaluator=evaluator_of(shard),
+            seed=spec.seed,
+            on_close=journal.close,
+        )
+    except BaseException:
+        journal.close()
+        raise
 
 
 def training_of(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import traceback
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,8 +33,7 @@ def serve(payload: bytes) -> bytes:
     home, kind = Path(str(record.pop("home"))), str(record.pop("kind"))
     try:
         # The journal of signed transactions has one writer: a second message waits here.
-        with FileLock(home / "process.lock"):
-            hospital = open_hospital(home)
+        with FileLock(home / "process.lock"), closing(open_hospital(home)) as hospital:
             if kind == "train":
                 return pack(hospital.train(TrainOrder.from_record(record)).to_record())
             return pack(hospital.attest(ProposalOrder.from_record(record)).to_record())

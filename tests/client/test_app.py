@@ -82,6 +82,10 @@ class Stub:
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
         self.orders: list[object] = []
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
 
     def train(self, order: TrainOrder) -> TrainReply:
         self.orders.append(order)
@@ -114,6 +118,7 @@ def test_order_and_reply_cross_unchanged(run: Path, in_process: Callable[[Stub],
     stub = in_process(Stub())
     reply = shim.answer(message(ORDER.to_record()), context(run), "train")
     assert stub.orders == [ORDER]
+    assert stub.closed
     record = dict(reply.content.config_records["reply"])
     found = TrainReply.from_record(record, allowed_metrics={"auc"})
     assert found == Stub().train(ORDER)
