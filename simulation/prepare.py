@@ -268,8 +268,8 @@ def deploy(settings: Settings, draft: Draft, rpc: str, steps: Steps) -> Ledger:
                 insecure_seed=settings.seed if privacy and privacy.insecure else -1,
             )
             spec.write(home)
-            hospital = open_hospital(home)
-            hospital.register(privacy.cap if privacy else NO_CAP, examples_of(home))
+            with closing(open_hospital(home)) as hospital:
+                hospital.register(privacy.cap if privacy else NO_CAP, examples_of(home))
             advance()
     write_run(settings, draft, ledger.anchors, founders)
     return ledger
