@@ -101,7 +101,7 @@ class Rules(Checked):
     min_commit_window: int = uint(32, default=0)
 
     def __post_init__(self) -> None:
-        """Check that every share is at most a whole (``InvalidStatement`` otherwise)."""
+        """Check that shares are at most a whole, the silent one below it (``InvalidStatement``)."""
         super().__post_init__()
         for item in (
             "min_accepted_of_commits",
@@ -112,6 +112,8 @@ class Rules(Checked):
         ):
             if getattr(self, item) > BASIS:
                 raise InvalidStatement(f"{item} is in basis points: at most {BASIS}")
+        if self.max_silent_share == BASIS:
+            raise InvalidStatement("max_silent_share must be below a whole: someone must attest")
 
     def abi(self) -> tuple[object, ...]:
         """Return the tuple that Solidity's ``Rules`` takes."""
