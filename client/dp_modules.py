@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+import client.dp_standardised  # noqa: F401 - teaches Opacus the learners' own convolution
 from ledger.errors import UnsupportedModule
 
 

@@ -26,7 +26,12 @@ class StandardisedConv2d(nn.Conv2d):
 
     def forward(self, images: Tensor) -> Tensor:
         """Convolve (B, before, H, W) with the standardised filters."""
-        variance, mean = torch.var_mean(self.weight, dim=(1, 2, 3), correction=0, keepdim=True)
-        fan_in = self.weight[0].numel()
-        filters = (self.weight - mean) * torch.rsqrt(variance * fan_in + _EPSILON)
+        mean = self.weight.mean(dim=(1, 2, 3), keepdim=True)
+        filters = (self.weight - mean) * inverse_scale(self.weight)
         return functional.conv2d(images, filters, stride=self.stride, padding=self.padding)
+
+
+def inverse_scale(weight: Tensor) -> Tensor:
+    """Return what each centred filter is multiplied by: (out, in, k, k) -> (out, 1, 1, 1)."""
+    variance = torch.var(weight, dim=(1, 2, 3), correction=0, keepdim=True)
+    return torch.rsqrt(variance * weight[0].numel() + _EPSILON)

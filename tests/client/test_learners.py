@@ -11,6 +11,7 @@ from opacus.grad_sample import GradSampleModule
 from torch import nn
 
 from client.dp_modules import check_module
+from client.dp_standardised import per_sample_gradients
 from client.learners import (
     from_description,
     get_learner,
@@ -131,6 +132,7 @@ def test_samples_are_not_coupled(name: str) -> None:
     module = learner.build(3)
     check_module(module)
     images, labels = batch()
+    assert StandardisedConv2d in GradSampleModule.GRAD_SAMPLERS
     wrapped = GradSampleModule(module, loss_reduction="sum")
     torch.autograd.backward(learner.loss(wrapped(images.requires_grad_()), labels).sum())
     found = {n: p.grad_sample for n, p in wrapped.named_parameters()}
@@ -227,6 +229,12 @@ def test_bce_is_the_mean_over_all_labels() -> None:
     logits, labels = torch.zeros(1, 4), torch.tensor([[1, 0, -1, -1]], dtype=torch.int8)
     assert LOSSES["bce"](logits, labels).item() == pytest.approx(2 * np.log(2) / 4)
     assert LOSSES["focal"](logits, labels).item() == pytest.approx(2 * np.log(2) / 4 / 4)
+
+
+def test_an_empty_draw_has_no_gradient() -> None:
+    layer = StandardisedConv2d(2, 4, 3)
+    found = per_sample_gradients(layer, [torch.zeros(0, 2, 8, 8)], torch.zeros(0, 4, 8, 8))
+    assert [tuple(gradient.shape) for gradient in found.values()] == [(0, 4, 2, 3, 3)]
 
 
 def test_standardised_filters_ignore_what_is_common() -> None:
