@@ -65,7 +65,7 @@ class EventDecoder:
                 for item, topic in zip(indexed, log.topics[1:], strict=True)
             ]
             values += decode([_type(item) for item in plain], log.data)
-        except (DecodingError, ValueError, OverflowError) as error:
+        except (DecodingError, ValueError, OverflowError, TypeError) as error:
             raise EventMismatch(f"a {event['name']} event does not decode: {error}") from None
         args = {
             item["name"]: _named(value, item)

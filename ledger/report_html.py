@@ -26,7 +26,7 @@ font-size:12px}table{border-collapse:collapse;width:100%;font-size:14px}td,th{te
 padding:5px 8px;border-bottom:1px solid var(--grid);vertical-align:top;overflow-wrap:anywhere}
 svg{width:100%;background:var(--card);border-radius:8px;padding:8px;box-sizing:border-box}
 text{fill:var(--ink);font-size:12px}.axis{fill:var(--soft)}.grid{stroke:var(--grid)}
-.limit{stroke:#b3261e;stroke-dasharray:6 4;stroke-width:2}.line{fill:none;stroke-width:2}
+.limit{stroke:#b3261e;stroke-dasharray:6 4;stroke-width:2}.line{fill:none}
 .attested{fill:#1a7f4b}.accepted{fill:#7fb8d6}.refused{fill:#d98324}.against{fill:#b3261e}
 .committed{fill:#8a97a5}.absent{fill:var(--grid)}.final{fill:#1a7f4b}.start{fill:#4c6fb1}
 .aborted{fill:#8a97a5}.digest{fill:#fff}.arrow{stroke:var(--soft);stroke-width:2}

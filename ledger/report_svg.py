@@ -87,7 +87,11 @@ def lines(
         )
     for i, (name, line) in enumerate(series.items()):
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b in (at(x, y) for x, y in [(0, 0.0), *line]))
-        parts.append(f'<polyline points="{path}" class="line s{i % _PALETTE}"/>')
+        # Equal lines lie on each other: the first is the widest, so that all of them show.
+        width = 2 + 2 * min(len(series) - 1 - i, 4)
+        parts.append(
+            f'<polyline points="{path}" class="line s{i % _PALETTE}" stroke-width="{width}"/>'
+        )
         for x, y in line:
             a, b = at(x, y)
             title = escape(f"{name}, round {x}: {y:.4f}")
@@ -95,8 +99,14 @@ def lines(
                 f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3.5" class="dot s{i % _PALETTE}">'
                 f"<title>{title}</title></circle>"
             )
+    for i, name in enumerate(series):
+        x, y = _LEFT + i % 5 * 140, height + i // 5 * 20
+        parts.append(
+            f'<rect x="{x}" y="{y}" width="12" height="12" rx="3" class="bar s{i % _PALETTE}"/>'
+        )
+        parts.append(_text(x + 18, y + 11, name[:18], "axis"))
     parts.append(_text(_LEFT, height - 8, f"rounds 0 to {last}; vertical: {unit}", "axis"))
-    return _svg(height, parts, unit)
+    return _svg(height + 20 * (1 + (len(series) - 1) // 5), parts, unit)
 
 
 def bars(values: Sequence[tuple[str, float, str]]) -> str:
