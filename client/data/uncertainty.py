@@ -7,9 +7,13 @@
     smooth-ones, smooth-zeros   U-Ones + LSR, U-Zeros + LSR: a random soft label near one side
                  (Pham et al. 2019, arXiv:1911.06475)                         (soft labels)
 
-Sources: Irvin et al., AAAI 2019, arXiv:1901.07031, section 3. ``resolve`` settles what can be
-settled in a cohort of hard labels; the other policies keep UNCERTAIN there and are settled by
-``soft_labels`` or ``classes`` when a learner is trained.
+Sources: Irvin et al., AAAI 2019, arXiv:1901.07031, section 3.
+
+Learners take hard labels. A soft label t becomes one by a draw of Bernoulli(t) (``harden``): the
+binary cross-entropy is linear in its target, so the draw's expected loss and gradient are those
+of t itself. ``resolve`` does so for the smoothing policies. U-SelfTrained needs a model's
+probabilities first (``relabel``), and U-MultiClass a learner with three classes a finding
+(``classes``); until then both leave UNCERTAIN in the cohort, which losses mask.
 """
 
 from __future__ import annotations
@@ -60,8 +64,17 @@ class SoftLabels:
     known: NDArray[np.bool_]
 
 
-def resolve(cohort: Cohort, policy: Policy) -> Cohort:
-    """Replace UNCERTAIN by the policy's hard label; other policies leave it in place."""
+def resolve(cohort: Cohort, policy: Policy, seed: int = 0) -> Cohort:
+    """Replace UNCERTAIN by the policy's hard label; MULTICLASS and SELFTRAINED leave it.
+
+    Args:
+        cohort: the records.
+        policy: the policy.
+        seed: fixes the draws of the smoothing policies.
+    """
+    if policy in _SMOOTH:
+        labels = cohort.label_matrix()
+        return _with_labels(cohort, harden(soft_labels(labels, policy, seed=seed), seed))
     if policy not in _HARD:
         return cohort
     value = _HARD[policy]
@@ -113,6 +126,39 @@ def soft_labels(
     else:
         targets[uncertain] = float(_HARD[policy])
     return SoftLabels(targets=targets, known=known)
+
+
+def harden(soft: SoftLabels, seed: int) -> NDArray[np.int8]:
+    """Return (N, L) hard labels drawn from soft ones, -1 where masked.
+
+    A target of 0 or 1 is kept as it is; in between, each label is one draw.
+    """
+    drawn = np.random.default_rng([seed, 1]).random(soft.targets.shape) < soft.targets
+    labels = np.where(drawn, PRESENT, ABSENT)
+    return np.where(soft.known, labels, UNKNOWN).astype(np.int8)
+
+
+def relabel(cohort: Cohort, probabilities: NDArray[np.floating], seed: int = 0) -> Cohort:
+    """Return the cohort of U-SelfTrained: uncertain labels drawn from a model's probabilities.
+
+    Args:
+        cohort: loaded with the policy "selftrained".
+        probabilities: (N, L) of a model trained by U-Ignore, in the cohort's order.
+        seed: fixes the draws.
+
+    Raises:
+        ConfigError: the probabilities are not (N, L) within 0 and 1.
+    """
+    soft = soft_labels(cohort.label_matrix(), Policy.SELFTRAINED, probabilities=probabilities)
+    return _with_labels(cohort, harden(soft, seed))
+
+
+def _with_labels(cohort: Cohort, labels: NDArray[np.int8]) -> Cohort:
+    rows = (tuple(int(label) for label in row) for row in labels)
+    records = tuple(
+        replace(record, labels=row) for record, row in zip(cohort.records, rows, strict=True)
+    )
+    return replace(cohort, records=records)
 
 
 def classes(labels: NDArray[np.int8]) -> NDArray[np.int64]:

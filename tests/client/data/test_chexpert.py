@@ -11,7 +11,14 @@ import pytest
 from client.data.check import Kind
 from client.data.chexpert import CHEXPERT_FINDINGS, COMPETITION, check_chexpert, load_chexpert
 from client.data.records import ABSENT, PRESENT, UNCERTAIN, UNKNOWN
-from client.data.uncertainty import Policy, classes, positive_probability, soft_labels
+from client.data.uncertainty import (
+    Policy,
+    classes,
+    harden,
+    positive_probability,
+    relabel,
+    soft_labels,
+)
 from ledger.errors import ConfigError, DataError
 from simulation.phantoms import write_phantoms
 from tests.client.data.trees import write_image
@@ -112,6 +119,27 @@ def test_soft_labels() -> None:
             soft_labels(LABELS, Policy.SELFTRAINED, probabilities=bad)
     with pytest.raises(ConfigError, match="multiclass"):
         soft_labels(LABELS, Policy.MULTICLASS)
+
+
+def test_smoothing_draws_labels_with_the_soft_labels_mean() -> None:
+    labels = np.full((4000, 1), UNCERTAIN, dtype=np.int8)
+    for policy, mean in ((Policy.SMOOTH_ONES, 0.70), (Policy.SMOOTH_ZEROS, 0.15)):
+        drawn = harden(soft_labels(labels, policy, seed=5), 5)
+        assert set(np.unique(drawn)) == {0, 1}
+        assert drawn.mean() == pytest.approx(mean, abs=0.03)  # 4 standard errors
+    certain = soft_labels(LABELS, Policy.IGNORE)
+    assert np.array_equal(harden(certain, 0)[0], [1, 0, -1, -1])
+
+
+def test_smoothed_and_relabelled_cohorts(root: Path) -> None:
+    smooth = load_chexpert(root, policy="smooth-ones")
+    assert UNCERTAIN not in smooth.label_matrix()
+    assert smooth.digest() == load_chexpert(root, policy="smooth-ones").digest()
+    own = load_chexpert(root, policy="selftrained")
+    sure = np.ones(own.label_matrix().shape)
+    assert label(relabel(own, sure).records[0].labels, "Pneumonia") == PRESENT
+    assert label(relabel(own, sure * 0).records[0].labels, "Pneumonia") == ABSENT
+    assert label(relabel(own, sure * 0).records[0].labels, "Edema") == PRESENT
 
 
 def test_multiclass() -> None:
