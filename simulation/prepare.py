@@ -13,6 +13,7 @@ import platform
 import secrets
 import shutil
 import tempfile
+from contextlib import closing
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
