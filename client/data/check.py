@@ -7,7 +7,7 @@ error; notes are facts a person should know that stop nothing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -20,6 +20,9 @@ from ledger.errors import DataError
 
 Progress = Callable[[int, int], None]
 """Called with (done, total) as long work goes on."""
+
+_BLOCK = 256
+"""Images in flight at once."""
 
 NAMED = 20
 """How many problems of one kind a report names; the rest are counted."""
@@ -158,10 +161,7 @@ def check_images(
     digests: dict[str, bytes] = {}
     first: dict[bytes, str] = {}
     with ThreadPoolExecutor(workers) as pool:
-        # map() would queue every record at once, which is small; pixels never leave the worker.
-        for done, (record, outcome) in enumerate(
-            zip(records, pool.map(_inspect, records, chunksize=1), strict=True), start=1
-        ):
+        for done, (record, outcome) in enumerate(_inspected(records, pool), start=1):
             if isinstance(outcome, Problem):
                 problems.append(outcome)
             else:
@@ -179,6 +179,14 @@ def check_images(
             if progress is not None:
                 progress(done, len(records))
     return problems, digests
+
+
+def _inspected(
+    records: Sequence[Record], pool: ThreadPoolExecutor
+) -> Iterator[tuple[Record, Problem | tuple[bytes, str]]]:
+    for start in range(0, len(records), _BLOCK):
+        block = records[start : start + _BLOCK]
+        yield from zip(block, pool.map(_inspect, block), strict=True)
 
 
 def _inspect(record: Record) -> Problem | tuple[bytes, str]:

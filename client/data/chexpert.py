@@ -114,6 +114,8 @@ def check_chexpert(root: Path, progress: Progress | None = None) -> CheckReport:
     home, records, problems = _read(root, "absent")
     missing = {r.image_id for _, r in records if not r.image.is_file()}
     problems += [Problem(kind=Kind.MISSING, name=name) for name in sorted(missing)]
+    named = {r.image_id for _, r in records}
+    problems += [Problem(kind=Kind.EXTRA, name=name) for name in _files(home) if name not in named]
     present = [r for _, r in records if r.image_id not in missing]
     found, _digests = check_images(present, progress)
     subsets = {}
@@ -229,6 +231,14 @@ def _labels(values: dict[str, str], blank: Blank) -> tuple[int, ...] | str:
 
 def _seen(record: Record, views: Views) -> bool:
     return views == "all" or (record.view == "LATERAL") == (views == "lateral")
+
+
+def _files(home: Path) -> Iterator[str]:
+    """Yield the image files under the folders that the tables name, as the tables write them."""
+    for table in TABLES.values():
+        for path in sorted((home / Path(table).stem).rglob("*")):
+            if path.suffix.lower() in {".jpg", ".jpeg", ".png"}:
+                yield path.relative_to(home).as_posix()
 
 
 def _overlaps(records: list[tuple[str, Record]]) -> Iterator[Problem]:

@@ -33,6 +33,7 @@ from client.data.check import (
 )
 from client.data.decode import is_dicom
 from client.data.dicom_pixels import parse
+from client.data.images import MAX_FILE_BYTES
 from client.data.mapping import MAPPING_FILE, PREPARED, load_mapping
 from client.data.records import FINDINGS, UNKNOWN, Cohort, Record, View
 from client.data.table import read_labels
@@ -41,9 +42,6 @@ from ledger.errors import DataError
 
 LABELS = "labels.csv"
 MODALITIES = frozenset({"CR", "DX", "RG", "XR", "DR", ""})
-MAX_HEADER_BYTES = 4 * 2**20
-"""Bytes read to find a file's header; a radiograph's is a few thousand."""
-
 _VIEWS: dict[str, View] = {
     "PA": "PA",
     "AP": "AP",
@@ -136,14 +134,15 @@ def _files(root: Path) -> Iterator[Path]:
 
 def _header(path: Path, name: str) -> Header | Problem:
     try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            return Problem(kind=Kind.UNREADABLE, name=name, detail="over the bound on file size")
         with path.open("rb") as handle:
-            data = handle.read(MAX_HEADER_BYTES)
+            if not is_dicom(handle.read(132)):
+                return Problem(kind=Kind.EXTRA, name=name, detail="not DICOM")
+            handle.seek(0)
+            dataset = parse(handle, name, header_only=True)
     except OSError as error:
         return Problem(kind=Kind.UNREADABLE, name=name, detail=str(error.strerror))
-    if not is_dicom(data):
-        return Problem(kind=Kind.EXTRA, name=name, detail="not DICOM")
-    try:
-        dataset = parse(data, name, header_only=True)
     except DataError as error:
         return Problem(kind=Kind.UNREADABLE, name=name, detail=str(error))
     modality = _text(dataset, "Modality")

@@ -19,6 +19,7 @@ import io
 import struct
 import warnings
 from importlib.util import find_spec
+from typing import BinaryIO
 
 import numpy as np
 import pydicom
@@ -54,7 +55,7 @@ def decode_dicom(data: bytes, name: str) -> Grey:
         DataError: no single-frame image, over the bound, damaged, or of a transfer syntax that
             no installed decoder reads (the sentence says what to install).
     """
-    dataset = parse(data, name)
+    dataset = parse(io.BytesIO(data), name)
     _bounded(dataset, name)
     kind = str(dataset.get("PhotometricInterpretation", ""))
     if kind not in GREYS | COLOURS:
@@ -77,16 +78,22 @@ def decode_dicom(data: bytes, name: str) -> Grey:
         raise DataError(f"{name} has pixel data that cannot be read") from None
 
 
-def parse(data: bytes, name: str, *, header_only: bool = False) -> FileDataset:
+def parse(stream: BinaryIO, name: str, *, header_only: bool = False) -> FileDataset:
     """Parse a DICOM file's data elements.
+
+    Args:
+        stream: the file, read from its start.
+        name: what an error calls it.
+        header_only: stop before the pixel data.
 
     Raises:
         DataError: not DICOM, damaged, or deflated.
     """
-    if DEFLATED in data[:4096]:
+    if DEFLATED in stream.read(4096):
         raise DataError(f"{name} is deflated DICOM, which is refused")
+    stream.seek(0)
     try:
-        dataset = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=header_only)
+        dataset = pydicom.dcmread(stream, stop_before_pixels=header_only)
     # pydicom raises whatever its element parsers happen upon in damaged bytes
     except Exception:  # noqa: BLE001
         raise DataError(f"{name} is not a readable DICOM file") from None

@@ -158,7 +158,7 @@ def _index_images(root: Path) -> tuple[dict[str, Path], list[Problem]]:
     for folder in [*sorted(root.glob("images_*/images")), root / "images"]:
         if not folder.is_dir():
             continue
-        for path in sorted(folder.iterdir()):
+        for path in _entries(folder):
             if path.suffix.lower() not in IMAGE_SUFFIXES:
                 problems.append(
                     Problem(kind=Kind.EXTRA, name=str(path.relative_to(root)), detail="no image")
@@ -168,6 +168,13 @@ def _index_images(root: Path) -> tuple[dict[str, Path], list[Problem]]:
             else:
                 files[path.name] = path
     return files, problems
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read ({error.strerror})") from None
 
 
 def _read_table(table: Path, files: dict[str, Path], root: Path) -> Iterator[Record | Problem]:

@@ -161,7 +161,10 @@ def _holds_dicom(root: Path) -> bool:
             seen += 1
             if seen > _LOOK:
                 return False
-            with (Path(folder) / name).open("rb") as handle:
-                if is_dicom(handle.read(132)):
-                    return True
+            try:
+                with (Path(folder) / name).open("rb") as handle:
+                    if is_dicom(handle.read(132)):
+                        return True
+            except OSError:
+                continue
     return False

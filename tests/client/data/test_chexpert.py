@@ -161,6 +161,11 @@ def edit(old: str, new: str) -> Callable[[Path], None]:
 FAULTS: dict[str, tuple[Callable[[Path], object], Kind, str]] = {
     "missing": (lambda r: (r / RELEASE / A).unlink(), Kind.MISSING, A),
     "unreadable": (lambda r: (r / RELEASE / A).write_bytes(b"x"), Kind.UNREADABLE, A),
+    "extra": (
+        lambda r: write_image(r / RELEASE / C.replace("view1", "view9"), 7),
+        Kind.EXTRA,
+        C.replace("view1", "view9"),
+    ),
     "bad_label": (edit("-1.0", "0.5"), Kind.BAD_ROW, "train.csv row 2"),
     "bad_view": (edit("Frontal,AP", "Frontal,XX"), Kind.BAD_ROW, "train.csv row 2"),
     "bad_side": (edit("Frontal,AP", "Back,AP"), Kind.BAD_ROW, "train.csv row 2"),
@@ -191,7 +196,7 @@ def test_check_names_the_fault(root: Path, fault: str) -> None:
     report = check_chexpert(root)
     assert not report.ok
     assert (kind, name) in {(p.kind, p.name) for p in report.problems}
-    if fault != "unreadable":
+    if fault not in {"unreadable", "extra"}:  # loading opens no image and reads no folder
         with pytest.raises(DataError):
             load_chexpert(root)
 
