@@ -46,6 +46,10 @@ def simulate(
         float | None, Option(help="Chance of each patient to be drawn in a private step.")
     ] = None,
     steps: Annotated[int | None, Option(help="Private steps a round.")] = None,
+    public: Annotated[
+        str | None,
+        Option("--warm-start", help="Start from public data: 'phantoms' or a public folder."),
+    ] = None,
     seed: Annotated[
         int | None, Option(help="Fixes data split, initial model and training.")
     ] = None,
@@ -67,7 +71,7 @@ def simulate(
         "rounds": rounds, "partition": partition, "learner": learner, "size": size,
         "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate,
         "epsilon": None if epsilon is None else parse_epsilon(epsilon), "delta": delta,
-        "sample_rate": sample_rate, "steps": steps, "seed": seed, "cpus": cpus, "chain": chain,
+        "sample_rate": sample_rate, "steps": steps, "warm_start": public, "seed": seed, "cpus": cpus, "chain": chain,
     }  # fmt: skip
     given = {name: value for name, value in flags.items() if value is not None}
     if config is not None and not config.is_file():

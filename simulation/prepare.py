@@ -50,6 +50,7 @@ from simulation.privacy import RunPrivacy, privacy_of
 from simulation.progress import Steps
 from simulation.settings import Settings
 from simulation.testset import write_test_set
+from simulation.warm_start import warm_start
 
 RUN_FORMAT = "thoracle/run/v1"
 NO_CAP = 2**40 - 1
@@ -64,6 +65,7 @@ class Draft:
     learner: Learner
     manifest: Manifest
     initial_model: bytes
+    warm_start: dict[str, object] | None
     hospitals: tuple[str, ...]
 
 
@@ -88,7 +90,7 @@ def build_folder(settings: Settings, out: Path, steps: Steps) -> Draft:
         cohorts = gather(settings, draft / "phantoms")
         names = _write_hospitals(settings, cohorts, draft, steps)
         _write_test(settings, cohorts.test, draft)
-        manifest, initial = _write_model(settings, learner, draft)
+        model = _write_model(settings, learner, draft, steps)
         _write_coordinator(draft)
         draft.chmod(0o755)
         if out.exists():
@@ -98,9 +100,7 @@ def build_folder(settings: Settings, out: Path, steps: Steps) -> Draft:
         raise OutputError(f"the run folder {out} cannot be written: {error.strerror}") from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return Draft(
-        folder=out, learner=learner, manifest=manifest, initial_model=initial, hospitals=names
-    )
+    return replace(model, folder=out, hospitals=names)
 
 
 def learner_of(settings: Settings) -> Learner:
@@ -217,11 +217,19 @@ def _write_test(settings: Settings, cohort: Cohort | None, folder: Path) -> None
     write_test_set(folder / "test.npz", cohort, pixels)
 
 
-def _write_model(settings: Settings, learner: Learner, folder: Path) -> tuple[Manifest, bytes]:
+def _write_model(settings: Settings, learner: Learner, folder: Path, steps: Steps) -> Draft:
     module = learner.build(settings.seed, nih_prior())
+    public = warm_start(settings, learner, module, folder, steps)
     model = module_to_model(module, learner.shared(module))
     store = ObjectStore(folder / "models", ".safetensors")
-    return Manifest.of_model(model), store.put(encode_model(model))
+    return Draft(
+        folder=folder,
+        learner=learner,
+        manifest=Manifest.of_model(model),
+        initial_model=store.put(encode_model(model)),
+        warm_start=public,
+        hospitals=(),
+    )
 
 
 def _write_coordinator(folder: Path) -> None:
@@ -296,6 +304,7 @@ def write_run(settings: Settings, draft: Draft, anchors: Anchors, founders: list
         "learner": draft.learner.describe(),
         "manifest": draft.manifest.to_json(),
         "initial_model": draft.initial_model.hex(),
+        "warm_start": draft.warm_start,
         "privacy": None if privacy is None else privacy_record(privacy),
         "versions": {
             "python": platform.python_version(),

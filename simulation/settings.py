@@ -56,6 +56,9 @@ class Settings:
     screen: bool = True
     epsilon: float = 0.0
     """Privacy budget of the whole run for each patient; 0 (``off``) is no privacy."""
+    warm_start: str = ""
+    """Public radiographs to start from: a folder declared public, ``phantoms``, or empty."""
+    warm_epochs: int = 3
     delta: float = 1e-5
     unit: str = "patient"
     sample_rate: float = 0.1
@@ -98,6 +101,7 @@ class Settings:
         _at_least("cpus", self.cpus, 0, 1024)
         _at_least("hospital_timeout", self.hospital_timeout, 1, 7 * 86_400)
         _at_least("steps", self.steps, 1, 100_000)
+        _at_least("warm_epochs", self.warm_epochs, 1, 1000)
         _at_least("multiplicity", self.multiplicity, 1, 64)
         if not 0 <= self.epsilon <= MAX_EPSILON or not 1e-12 <= self.delta < 0.01:
             raise ConfigError("epsilon must be at most 1000, or off; delta below 0.01")

@@ -1,0 +1,74 @@
+"""Train the initial model on public radiographs, before any hospital takes part.
+
+Public data costs no epsilon: whoever declares a folder public says that nobody's privacy is at
+stake in it. Phantoms are public by construction. The result is the initial model whose digest the
+contract is deployed with, so everybody starts from it and can see that they do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from client.data.nih import LISTS, load_nih
+from client.data.preprocess import load_pixels
+from client.learners.interface import Learner
+from client.train import TrainPlan, train
+from simulation.phantoms import write_phantoms
+from simulation.progress import Steps
+from simulation.settings import PHANTOMS, Settings
+
+_SEED_SHIFT = 1_000_003
+"""Public phantoms are other patients than the federation's own."""
+
+
+def warm_start(
+    settings: Settings, learner: Learner, module: nn.Module, scratch: Path, steps: Steps
+) -> dict[str, object] | None:
+    """Train ``module`` in place on public data; what was done, or None where nothing was asked.
+
+    Raises:
+        DataError: the public folder cannot be used.
+    """
+    if not settings.warm_start:
+        return None
+    root = Path(settings.warm_start)
+    if settings.warm_start == PHANTOMS:
+        root = scratch / "public-phantoms"
+        write_phantoms(
+            root, settings.patients, settings.seed + _SEED_SHIFT, size=settings.size, test_share=0.0
+        )
+    cohort = load_nih(root, "train" if (root / LISTS["train"]).is_file() else None)
+    plan = TrainPlan(
+        epochs=settings.warm_epochs,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+    )
+    with steps.bar("Starting from public radiographs", settings.warm_epochs) as advance:
+        seen = -1
+
+        def progress(done: int, total: int) -> None:
+            nonlocal seen
+            epoch = done * settings.warm_epochs // total
+            if epoch > max(seen, 0):
+                advance()
+            seen = epoch
+
+        outcome = train(
+            module,
+            learner,
+            load_pixels(cohort, settings.size),
+            cohort.label_matrix(),
+            plan,
+            seed=settings.seed,
+            progress=progress,
+        )
+    return {
+        "source": settings.warm_start,
+        "cohort": cohort.digest().hex(),
+        "images": len(cohort),
+        "epochs": settings.warm_epochs,
+        "loss": outcome.loss,
+    }
