@@ -71,7 +71,8 @@ def simulate(
         "rounds": rounds, "partition": partition, "learner": learner, "size": size,
         "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate,
         "epsilon": None if epsilon is None else parse_epsilon(epsilon), "delta": delta,
-        "sample_rate": sample_rate, "steps": steps, "warm_start": public, "seed": seed, "cpus": cpus, "chain": chain,
+        "sample_rate": sample_rate, "steps": steps, "warm_start": public,
+        "seed": seed, "cpus": cpus, "chain": chain,
     }  # fmt: skip
     given = {name: value for name, value in flags.items() if value is not None}
     if config is not None and not config.is_file():
