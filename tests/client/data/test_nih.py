@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner
 
 from client.data.boxes import load_boxes
 from client.data.check import Kind
 from client.data.commands import app
-from client.data.nih import check_nih, load_nih
+from client.data.nih import check_nih, load_nih, read_nih
 from client.data.records import FINDINGS
 from client.data.tables import parse_age
 from ledger.errors import DataError
@@ -274,3 +277,23 @@ def test_converted_images_are_named(tree: Path) -> None:
     named = {(p.name, p.detail) for p in report.problems if p.kind is Kind.CONVERTED}
     assert (NAMES[0], "16-bit grey") in named
     assert [p.kind for p in report.errors] == [Kind.BLANK]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 500), st.text(max_size=12), st.integers(0, 12))
+def test_a_garbled_table_never_escapes_as_another_error(at: int, noise: str, cut: int) -> None:
+    text = "\n".join([HEADER, *ROWS]) + "\n"
+    garbled = text[:at] + noise + text[at + cut :]
+    with TemporaryDirectory() as folder:
+        root = write_tree(Path(folder), ROWS, images=False)
+        (root / TABLE).write_bytes(garbled.encode("utf-8", "surrogatepass"))
+        try:
+            tree = read_nih(root)
+        except DataError:
+            return
+    named = {r.image_id for r in tree.records}
+    lines = [line for line in garbled.splitlines()[1:] if line.strip()]
+    told = sum(
+        p.kind in {Kind.BAD_ROW, Kind.UNKNOWN_FINDING, Kind.DUPLICATE_ROW} for p in tree.problems
+    )
+    assert len(named) + told >= min(len(lines), 1), "a row is a record or a problem"

@@ -141,3 +141,28 @@ def test_description_holds_the_digests(tree: Path, tmp_path: Path) -> None:
 def test_size_out_of_range(tree: Path, size: int) -> None:
     with pytest.raises(ConfigError, match="image size"):
         load_pixels(load_nih(tree), size)
+
+
+_VICTIM = """
+import sys, time
+from pathlib import Path
+from client.data.nih import load_nih
+from client.data.preprocess import load_pixels
+def stall(done, total):
+    print("half way", flush=True)
+    time.sleep(600)
+load_pixels(load_nih(Path(sys.argv[1])), 16, Path(sys.argv[2]), progress=stall)
+"""
+
+
+def test_a_builder_killed_half_way_leaves_nothing_to_trust(tree: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    command = [sys.executable, "-c", _VICTIM, str(tree), str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as victim:  # noqa: S603
+        assert victim.stdout is not None
+        assert victim.stdout.readline() == "half way\n"
+        victim.kill()
+    assert [name for name in entries(folder) if not name.startswith(".")] == []
+    cohort = load_nih(tree)
+    assert np.array_equal(load_pixels(cohort, 16, folder), load_pixels(cohort, 16))
+    assert len(entries(folder)) == 1, "the dead builder's draft is swept away"
