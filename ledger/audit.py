@@ -47,7 +47,7 @@ PROVEN: dict[Level, tuple[str, ...]] = {
     "replay": (
         "every sealed update opens as committed, and its probes are the recorded ones",
         "S is, coordinate by coordinate, the weighted sum of the accepted updates",
-        "every screening decision follows from the round's published policy",
+        "every decision that evidence can settle follows from the round's published policy",
     ),
 }
 NOT_PROVEN = (
@@ -157,7 +157,7 @@ def audit(facts: Facts, level: Level = "replay") -> AuditReport:
     reached: list[Level] = ["chain"]
     if chain.history is not None and facts.objects is not None and level != "chain":
         book.level = "models"
-        arithmetic = audit_models(chain.history, facts.objects, book)
+        arithmetic = audit_models(chain.history, facts.objects, book, chain.charges.short)
         reached.append("models")
         if level == "replay":
             book.level = "replay"
@@ -187,7 +187,7 @@ def _report(
         findings=tuple(sorted(set(book.findings), key=_order)),
         passed=passed,
         history=history,
-        budgets=chain.budgets if chain else (),
+        budgets=chain.charges.budgets if chain else (),
         credits=credit(history) if history else (),
         gas=_gas(chain) if chain else {},
         names=dict(facts.names),

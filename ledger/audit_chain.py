@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from eth_utils.crypto import keccak
 
 from ledger.anchors import Anchors
-from ledger.audit_privacy import Budget, check_budgets
+from ledger.audit_privacy import Charges, check_budgets
 from ledger.audit_record import Mined, OpenedChain, open_record
 from ledger.chain_bytes import storage_root
 from ledger.errors import (
@@ -48,7 +48,7 @@ class ChainLevel:
 
     chain: OpenedChain
     history: History | None
-    budgets: tuple[Budget, ...]
+    charges: Charges
 
 
 def audit_chain(facts: Facts, book: Book) -> ChainLevel:
@@ -63,8 +63,8 @@ def audit_chain(facts: Facts, book: Book) -> ChainLevel:
     _check_execution(facts, chain, history, book)
     if facts.journal is not None:
         _check_journal(facts.journal, chain, book)
-    budgets = () if history is None else check_budgets(history, facts.objects, book)
-    return ChainLevel(chain=chain, history=history, budgets=budgets)
+    charges = Charges() if history is None else check_budgets(history, facts.objects, book)
+    return ChainLevel(chain=chain, history=history, charges=charges)
 
 
 # ---- 2: whose chain ----

@@ -2,7 +2,8 @@
 
 Ordering rules, round by round (a step relies only on those before it):
 
-1. The configuration hashes to the digest on the chain, and names the chain's norm bound.
+1. The configuration hashes to the digest on the chain, and names the chain's norm bound; every
+   accepted mechanism protects no less than its privacy plan asks.
 2. The base model and every proposed sum and model hash to their digests and decode canonically.
 3. Every coordinate of S lies within QMAX times the accepted weight.
 4. T_j = <r_j, S> for the chain's own totals: S is the sum of what the probes are of.
@@ -21,6 +22,7 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ledger.audit_privacy import check_mechanisms
 from ledger.canonical import canonical_json, config_digest, parse_json, sha256
 from ledger.errors import (
     CodecError,
@@ -129,8 +131,16 @@ def fetch(objects: Objects, folder: Folder, digest: bytes) -> bytes:
     return data
 
 
-def audit_models(history: History, objects: Objects, book: Book) -> tuple[RoundArithmetic, ...]:
-    """Check the models level in the order of the module's docstring."""
+def audit_models(
+    history: History,
+    objects: Objects,
+    book: Book,
+    short: frozenset[tuple[int, int]] = frozenset(),
+) -> tuple[RoundArithmetic, ...]:
+    """Check the models level in the order of the module's docstring.
+
+    ``short`` are the (round, seat) of commits that the chain level found to charge too little.
+    """
     digest = history.rules.initial_model
     base = _base(objects, digest, book, 0)
     found = []
@@ -140,6 +150,7 @@ def audit_models(history: History, objects: Objects, book: Book) -> tuple[RoundA
             digest = past.opening.base_model
             base = _base(objects, digest, book, past.opening.round)
         known = _read_config(past, objects, book)
+        check_mechanisms(past, known.config, short, book)
         if past.proposal is not None:
             model = _read_proposal(known, past.proposal, base, objects, auditor)
             if past.final_model is not None:

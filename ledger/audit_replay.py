@@ -27,9 +27,12 @@ from ledger.audit_openings import Opened, key_of, open_commit
 from ledger.audit_screen import check_screen, read_decisions
 from ledger.errors import (
     CodecError,
+    CommitMissing,
+    DigestMismatch,
     InvalidStatement,
     ModelDigestMismatch,
     NormExceeded,
+    NothingReceived,
     OpeningMismatch,
     ProbeMismatch,
     SealBroken,
@@ -38,6 +41,10 @@ from ledger.errors import (
     StoreError,
     SumMismatch,
     SumOutOfRange,
+    UndeclaredOutput,
+    WrongBaseModel,
+    WrongDomain,
+    WrongRound,
     by_code,
 )
 from ledger.facts import Facts
@@ -46,6 +53,9 @@ from ledger.manifest import Manifest, decode_tensors
 from ledger.probe import probe_update
 from ledger.quantise import squared_norm
 from ledger.statement import seats_of
+
+_OPENED = (OpeningMismatch, WrongBaseModel, WrongRound, WrongDomain)
+_NOT_REPLAYED = (NothingReceived, DigestMismatch, CommitMissing, UndeclaredOutput)
 
 
 def audit_replay(facts: Facts, arithmetic: tuple[RoundArithmetic, ...], book: Book) -> bool:
@@ -186,10 +196,12 @@ def _check_refused(item: Opened, code: int, auditor: Auditor) -> None:
         sentence = f"{who} was refused without a reason that exists: {error}"
         auditor.check(False, "refusal borne out", sentence, StandingMismatch, hospital=who)
         return
-    decided_by_bytes = issubclass(reason, SealingError | CodecError) or reason is OpeningMismatch
-    if decided_by_bytes:
+    if issubclass(reason, SealingError | CodecError) or reason in _OPENED:
+        # Which field of an opening is foreign (_OPENED[1:]) is the coordinator's finding; that the
+        # opening is not the committed one is what bytes can show.
+        kind = OpeningMismatch if reason in _OPENED else reason
         auditor.check(
-            isinstance(item.error, reason),
+            isinstance(item.error, kind),
             "refusal borne out",
             f"{who} was refused for {reason.__name__}, but its evidence"
             f" {'opens as committed' if item.q is not None else f'shows: {item.error}'}",
@@ -197,6 +209,16 @@ def _check_refused(item: Opened, code: int, auditor: Auditor) -> None:
             hospital=who,
             expected=type(item.error).__name__ if item.error else "no error",
             found=reason.__name__,
+        )
+    elif reason in _NOT_REPLAYED:
+        auditor.check(
+            False,
+            "refusal not replayable",
+            f"{who} was refused for {reason.__name__}, which what is stored can neither show nor"
+            " refute; only the hospital could contest it",
+            reason,
+            hospital=who,
+            severity="note",
         )
 
 

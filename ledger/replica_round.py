@@ -50,6 +50,10 @@ class RoundHistory:
         """Return the effective weight of some committed seats."""
         return sum(c.weight for seat, c in self.commits.items() if bitmap >> seat & 1)
 
+    def refusal_of(self, seat: int) -> int:
+        """Return the code a seat was refused with; 0: accepted, or not decided."""
+        return 0 if self.proposal is None else self.proposal.reasons.get(seat, 0)
+
     def hashes(self, bitmap: int, federation_id: bytes) -> list[bytes]:
         """Return the commit hashes of some committed seats, by ascending seat."""
         chosen = (self.commits[seat] for seat in sorted(self.commits) if bitmap >> seat & 1)

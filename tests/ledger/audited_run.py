@@ -45,6 +45,13 @@ SCREEN = {
     "z": 4.0,
     "mad_factor": 3.0,
 }
+PLAN = {
+    "unit": "patient",
+    "noise_multiplier": 1_100_000,
+    "sample_rate": 50_000_000,
+    "steps": 20,
+    "delta": 10_000_000,
+}
 WEIGHTS = (64, 96, 160)
 
 
@@ -125,7 +132,7 @@ class Federation:
             "quantiser": {"step_exponent": STEP, "norm_bound": BOUND},
             "learner": {"name": "test"},
             "train": {},
-            "privacy": {"unit": "patient"},
+            "privacy": PLAN,
             "screen": SCREEN,
             "metrics": [],
             "round": self.round,

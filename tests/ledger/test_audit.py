@@ -29,7 +29,8 @@ from ledger.findings import Book
 from ledger.probe import probe_update
 from ledger.replica import History, replay_events
 from ledger.run_facts import held_keys, read_facts
-from tests.ledger.audited_run import Federation
+from ledger.statement import Mechanism
+from tests.ledger.audited_run import Federation, Party
 
 
 @pytest.fixture(scope="module")
@@ -326,27 +327,73 @@ def test_a_reason_that_does_not_exist(tmp_path: Path) -> None:
     assert {item.error for item in found} == {"StandingMismatch"}
 
 
+def _understate(federation: Federation) -> None:
+    """Let the second hospital charge 0.002 less than its mechanism costs."""
+    real = federation.mechanism
+
+    def cheap(party: Party, steps: int = 20) -> Mechanism:
+        found = real(party, steps)
+        if party is federation.parties[1]:
+            found = dataclasses.replace(found, epsilon=found.epsilon - 2000)
+        return found
+
+    federation.mechanism = cheap  # type: ignore[method-assign]
+
+
+def _refuse_second(federation: Federation) -> None:
+    federation.refused, federation.accepted = {1: 30}, [0, 2]
+    federation.total -= 96 * federation.parties[1].q.astype(np.int64)
+
+
 def test_epsilon_below_its_mechanism(tmp_path: Path) -> None:
     """A hospital that charges less than it spent: the contract cannot know, the audit does."""
-
-    def understate(federation: Federation) -> None:
-        real = federation.mechanism
-
-        def cheap(party: object, steps: int = 20) -> object:
-            found = real(party, steps)  # type: ignore[arg-type]
-            if party is federation.parties[1]:
-                found = dataclasses.replace(found, epsilon=found.epsilon - 2000)
-            return found
-
-        federation.mechanism = cheap  # type: ignore[method-assign, assignment]
-
-    federation = Federation(tmp_path, {"before commits": understate})
+    federation = Federation(tmp_path, {"before commits": _understate})
     federation.play()
     federation.write_run()
     found = failures(audit(facts_of(tmp_path)))
     assert [(item.error, item.hospital, item.check) for item in found] == [
         ("BudgetNotCharged", federation.parties[1].address, "epsilon recomputed")
     ]
+
+
+def test_epsilon_below_its_mechanism_and_refused_for_it(tmp_path: Path) -> None:
+    """weak_dp_claim caught by the server: the round did as it should, the record says who."""
+    hooks = {"before commits": _understate, "before proposal": _refuse_second}
+    federation = Federation(tmp_path, hooks)
+    federation.play()
+    federation.write_run()
+    report = audit(facts_of(tmp_path))
+    assert report.clean
+    assert [i.hospital for i in report.findings if i.error == "BudgetNotCharged"] == [
+        federation.parties[1].address
+    ]
+
+
+def test_refused_for_a_mechanism_that_meets_the_plan(tmp_path: Path) -> None:
+    federation = Federation(tmp_path, {"before proposal": _refuse_second})
+    federation.play()
+    federation.write_run()
+    found = failures(audit(facts_of(tmp_path)))
+    assert [(item.error, item.check) for item in found] == [
+        ("StandingMismatch", "mechanism refusal borne out")
+    ]
+
+
+def test_accepted_with_weaker_noise_than_planned(tmp_path: Path) -> None:
+    """weak_dp_claim, and a coordinator that lets it pass."""
+
+    def weaker(federation: Federation) -> None:
+        real = federation.mechanism
+        federation.mechanism = lambda party, steps=20: real(party, steps + 1)  # type: ignore[method-assign]
+
+    federation = Federation(tmp_path, {"before commits": weaker})
+    federation.play()
+    federation.write_run()
+    found = failures(audit(facts_of(tmp_path)))
+    assert {(item.error, item.check) for item in found} == {
+        ("PrivacyPolicyViolation", "mechanism meets the plan")
+    }
+    assert len(found) == 3
 
 
 # ---- the chain itself ----
