@@ -13,33 +13,30 @@ last final one, whoever brought the bytes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from math import isfinite
 from pathlib import Path
 from typing import Final
 
 from eth_account.signers.local import LocalAccount
 from filelock import FileLock, Timeout
 
-from client.check import check_base, check_order
+from client.check import check_order
+from client.contributor import Contributor
 from client.guard import NoPrivacy, PrivacyGuard
 from client.juror import Juror
 from client.policy import Policy
 from client.roles import Evaluator, TrainedUpdate, Trainer
-from client.spool import Entry, Spool, Verdict
+from client.spool import Spool, Verdict
 from client.terms import RoundTerms
-from client.update import UpdateContext, seal_update
-from client.view import check_membership, check_window, read_lineage, read_opening
-from ledger.canonical import sha256, tagged_digest
+from client.view import read_opening
 from ledger.chain import Ledger
-from ledger.errors import AlreadyCommitted, HeadMismatch, RunBusy
+from ledger.errors import RunBusy
 from ledger.files import ObjectStore
-from ledger.manifest import Model, decode_model
+from ledger.manifest import decode_model
 from ledger.messages import AttestReply, ProposalOrder, TrainOrder, TrainReply
 from ledger.quantise import bucket_weight
-from ledger.statement import Opening
 from ledger.witness import Witness
 
 __all__ = ["Hospital", "TrainedUpdate", "Trainer"]
@@ -84,16 +81,24 @@ class Hospital:
         self._home = home
         self._ledger = ledger
         self._account = account
-        self._trainer = trainer
         self._policy = policy
         self._clock = clock
-        self._guard = guard or NoPrivacy()
         self._evaluator = evaluator
-        self._seed = seed
         self._patience = patience
         self._on_close = on_close
         self._spool = Spool(home / "spool")
         self._models = ObjectStore(home / "models", ".safetensors")
+        self._contributor = Contributor(
+            ledger,
+            account,
+            self._spool,
+            self._models,
+            policy,
+            trainer=trainer,
+            guard=guard or NoPrivacy(),
+            clock=clock,
+            seed=seed,
+        )
         self._juror = Juror(ledger, account, self._spool, self._models, policy)
 
     @property
@@ -146,11 +151,8 @@ class Hospital:
             opening = read_opening(self._ledger, order.round)
             terms = RoundTerms.parse(order.config)
             check_order(terms, opening, order.public_keys, order.key_epoch)
-            entry = self._spool.entry(order.round)
-            if entry is None:
-                base = self._accept(order, opening, terms)
-                entry = self._make_update(order, opening, terms, base)
-            self._commit(entry, opening, witness)
+            entry = self._contributor.finished(order, opening, terms)
+            self._contributor.commit(entry, opening, witness)
             witness.advance()
             return TrainReply(
                 hospital=self.address,
@@ -182,106 +184,6 @@ class Hospital:
                 metrics=dict(verdict.metrics or {}),
             )
 
-    # ---- training ----
-
-    def _accept(self, order: TrainOrder, opening: Opening, terms: RoundTerms) -> Model:
-        """Return the base model of an order that chain and policy allow; remember both."""
-        rules = self._ledger.rules()
-        lineage = read_lineage(self._ledger, rules)
-        data = order.base_model_bytes
-        check_base(sha256(data), opening, lineage, quorum_only=self._policy.accept_quorum_only)
-        base = decode_model(data, terms.manifest)
-        self._policy.check(terms, rules)
-        check = getattr(self._trainer, "check", None)
-        if check is not None:
-            check(terms.config)
-        self._models.put(data)
-        self._spool.keep_config(order.round, order.config)
-        return base
-
-    def _make_update(
-        self, order: TrainOrder, opening: Opening, terms: RoundTerms, base: Model
-    ) -> Entry:
-        """Charge, train, seal and spool; what is returned is durable."""
-        number = order.round
-        check_window(self._ledger, number, self._clock())
-        spent, cap = check_membership(self._ledger, self.address, number)
-        charge = self._guard.authorise(number, terms.config, spent=spent, cap=cap)
-        # The trainer gets copies: one that trains in place must not turn the delta into zero.
-        copies = {name: array.copy() for name, array in base.items()}
-        trained = self._trainer(copies, terms.config, self._round_seed(number))
-        sealed = seal_update(
-            trained.model,
-            base,
-            UpdateContext(
-                domain=self._ledger.domain,
-                hospital=self.address,
-                round=number,
-                base_model=opening.base_model,
-                key_epoch=order.key_epoch,
-                manifest=terms.manifest,
-                quantiser=terms.quantiser,
-                public_keys=order.public_keys,
-            ),
-        )
-        entry = Entry(
-            round=number,
-            open_head=opening.open_head,
-            base_model=opening.base_model,
-            config_digest=opening.config_digest,
-            seal_digest=sealed.seal_digest,
-            opening_digest=sealed.opening_digest,
-            mechanism=self._guard.settle(charge, trained.mechanism),
-            metrics=self._allowed(trained.metrics, terms),
-        )
-        self._spool.keep_update(entry, sealed.opening, sealed.ciphertext)
-        self._forget(number, opening.base_model)
-        return entry
-
-    def _commit(self, entry: Entry, opening: Opening, witness: Witness) -> None:
-        """Put a finished update's digests on the chain, once.
-
-        Raises:
-            HeadMismatch: the spooled update is of another history than the chain now shows.
-            AlreadyCommitted: somebody committed something else in this hospital's name.
-        """
-        if (entry.open_head, entry.base_model, entry.config_digest) != (
-            opening.open_head,
-            opening.base_model,
-            opening.config_digest,
-        ):
-            raise HeadMismatch(
-                f"the update spooled for round {entry.round} is of another history",
-                expected=opening.open_head,
-                given=entry.open_head,
-            )
-        if self._is_committed(entry):
-            self._spool.mark_committed(entry.round)
-            return
-        try:
-            receipt = self._ledger.commit(
-                self._account,
-                open_head=entry.open_head,
-                seal_digest=entry.seal_digest,
-                opening_digest=entry.opening_digest,
-                mechanism=entry.mechanism,
-            )
-            witness.observe(receipt)
-        except AlreadyCommitted:
-            # The transaction of an earlier attempt may have been mined meanwhile.
-            if not self._is_committed(entry):
-                raise
-        self._spool.mark_committed(entry.round)
-
-    def _is_committed(self, entry: Entry) -> bool:
-        found = self._ledger.commits(entry.round).get(self.address)
-        return found is not None and (found.seal_digest, found.opening_digest) == (
-            entry.seal_digest,
-            entry.opening_digest,
-        )
-
-    # ---- attesting ----
-
     def _score(self, verdict: Verdict) -> Verdict:
         """Score a model that was found to hold, once: a second score could be a second release."""
         config = self._spool.config(verdict.round)
@@ -291,31 +193,16 @@ class Hospital:
         terms = RoundTerms.parse(config)
         if self._evaluator and verdict.model_digest in self._models:
             model = decode_model(self._models.get(verdict.model_digest), terms.manifest)
-            metrics = self._allowed(self._evaluator(model, terms.config), terms)
+            metrics = self._policy.allowed(self._evaluator(model, terms.config), terms)
         verdict = replace(verdict, metrics=metrics)
         self._spool.keep_verdict(verdict)
         return verdict
-
-    # ---- small parts ----
 
     def _witness(self) -> Witness:
         """Return the witness, read afresh, once the chain agrees with all it has seen."""
         witness = Witness(self._home / "witness.json", self._ledger, now=self._clock)
         witness.check()
         return witness
-
-    def _round_seed(self, number: int) -> int:
-        return int.from_bytes(tagged_digest("thoracle/train-seed/v1", self._seed, number)[:8]) >> 1
-
-    def _allowed(self, metrics: Mapping[str, float], terms: RoundTerms) -> dict[str, float]:
-        names = sorted(terms.metrics & self._policy.metrics & set(metrics))
-        return {name: float(metrics[name]) for name in names if isfinite(metrics[name])}
-
-    def _forget(self, number: int, base: bytes) -> None:
-        self._spool.prune(number - self._policy.keep_rounds + 1)
-        for digest in list(self._models.digests()):
-            if digest != base:
-                self._models.path(digest).unlink(missing_ok=True)
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:

@@ -42,7 +42,7 @@ from ledger.files import ObjectStore
 from ledger.manifest import decode_tensors
 from ledger.messages import ProposalOrder
 from ledger.quantise import effective_weight
-from ledger.statement import Opening, Proposal
+from ledger.statement import Commit, Opening, Proposal
 
 CHECKABLE: Final = frozenset(
     kind.code
@@ -126,12 +126,10 @@ class Juror:
 
     def _judge(self, order: ProposalOrder, proposal: Proposal) -> Verdict:
         opening = self._ledger.opening(order.round)
-        commits = self._ledger.commits(order.round)
+        commits = self._commits(order.round)
         member = self._ledger.member(self._hospital)
         terms, entry = self._memory(opening)
         if self._hospital not in commits:
-            if entry is not None and self._spool.is_committed(order.round):
-                raise LedgerRollback("the chain has lost the commit this hospital saw mined")
             entry = None  # finished, but never committed: no part of this round
         model, code = UNKNOWN_MODEL, 0
         if terms is None:
@@ -164,6 +162,20 @@ class Juror:
             code=0 if kind == "silent" else code,
             model_digest=model,
         )
+
+    def _commits(self, number: int) -> dict[str, Commit]:
+        """Return a round's commits, among them the one this hospital saw mined.
+
+        Raises:
+            LedgerRollback: the chain has lost it, and the journal could not bring it back.
+        """
+        commits = self._ledger.commits(number)
+        if self._spool.is_committed(number) and self._hospital not in commits:
+            self._ledger.recover()
+            commits = self._ledger.commits(number)
+            if self._hospital not in commits:
+                raise LedgerRollback("the chain has lost the commit this hospital saw mined")
+        return commits
 
     def _memory(self, opening: Opening) -> tuple[RoundTerms | None, Entry | None]:
         """Return what this hospital accepted and sent in a round, if it is of this history."""

@@ -110,6 +110,11 @@ class Policy:
             given[name] = _typed(name, value, known[name])
         return cls(**given)  # type: ignore[arg-type]
 
+    def allowed(self, metrics: Mapping[str, float], terms: RoundTerms) -> dict[str, float]:
+        """Return the finite numbers that both the round declares and this policy lets out."""
+        names = sorted(terms.metrics & self.metrics & set(metrics))
+        return {name: float(metrics[name]) for name in names if math.isfinite(metrics[name])}
+
     def check(self, terms: RoundTerms, rules: Rules) -> None:
         """Refuse a configuration that asks for more than this policy allows.
 

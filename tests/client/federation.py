@@ -145,10 +145,10 @@ class Federation:
     def hospital(self, n: int, **changes: object) -> Hospital:
         """Build hospital ``n`` from its home, as after a restart."""
         parts: dict[str, object] = {"policy": self.policy, "seed": n, **changes}
-        policy = parts.pop("policy")
+        policy, ledger = parts.pop("policy"), parts.pop("ledger", self.ledger)
         return Hospital(
             self.folder / str(n),
-            self.ledger,
+            ledger,  # type: ignore[arg-type]
             self.accounts[n],
             self.trainers[n],
             policy,  # type: ignore[arg-type]

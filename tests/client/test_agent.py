@@ -48,6 +48,7 @@ from ledger.manifest import encode_model
 from ledger.messages import TrainOrder
 from ledger.seal import new_key
 from ledger.statement import Ballot, Outcome, Unit
+from ledger.txlog import TransactionLog
 from tests.client.federation import Federation, account, initial_model
 
 
@@ -616,6 +617,25 @@ def test_chain_that_lost_the_commit_is_refused(world: Federation) -> None:
     proposal = world.propose(world.draft(replies))
     with pytest.raises(LedgerRollback):
         world.hospitals[0].attest(proposal)
+
+
+def test_lost_commit_is_replayed_from_the_journal(world: Federation, tmp_path: Path) -> None:
+    """receipt_seen_then_lost: no error, exactly one commit, same head."""
+    journal = TransactionLog(tmp_path / "transactions.jsonl")
+    ledger = Ledger(world.chain.web3, world.ledger.anchors, journal=journal)
+    hospital = world.hospital(0, ledger=ledger)
+    order = world.open()
+    moment = world.chain.snapshot()
+    reply, head = hospital.train(order), world.ledger.head()
+    world.chain.revert(moment)
+    assert world.ledger.commits(1) == {}
+    assert hospital.train(order) == reply
+    assert list(world.ledger.commits(1)) == [reply.hospital]
+    assert world.ledger.head() == head
+    assert world.trainers[0].calls == 1
+    world.hospitals[1].train(order)
+    assert hospital.attest(world.propose(world.draft(world.train()))).attested
+    journal.close()
 
 
 def test_home_is_keyed_by_folder_not_by_object(world: Federation) -> None:
