@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich import box
 from rich.table import Table
 
 from ledger.statement import Outcome
@@ -32,6 +33,8 @@ def run_table(report: RunReport) -> Table:
     table = Table(
         title="Audited rounds",
         title_justify="left",
+        box=box.SIMPLE,
+        pad_edge=False,
         caption="in, out, lost: accepted, refused, failed; fed, test: macro AUC over the hospitals'"
         " held-back patients, and on the central test list",
         caption_justify="left",
