@@ -40,8 +40,8 @@ class Settings:
     seed: int = 0
     epochs: int = 1
     """Local passes over a hospital's training patients in each round."""
-    batch_size: int = 64
-    learning_rate: float = 1e-3
+    batch_size: int = 32
+    learning_rate: float = 2e-3
     weight_decay: float = 0.05
     max_norm: float = 20.0
     """L2 bound on one hospital's delta, in model units; becomes the norm bound B on the chain."""
