@@ -157,7 +157,7 @@ def _person(dataset: Dataset, visit: Visit, number: int) -> None:
     dataset.StudyDescription = f"CHEST {visit.view}"
     dataset.ViewPosition = visit.view
     dataset.BodyPartExamined = "CHEST"
-    dataset.BurnedInAnnotation = "YES"
+    dataset.BurnedInAnnotation = "NO"  # a side marker names nobody
 
 
 def _pixels(dataset: FileDataset, film: NDArray[np.uint8], rng: np.random.Generator) -> None:

@@ -47,9 +47,10 @@ class Kind(StrEnum):
     SAME_BYTES = "two images with the same bytes"
     SKIPPED = "left out by a stated policy"
     CONVERTED = "image converted to 8-bit grey by the stated policy"
+    BURNT_IN = "header says that the pixels name the patient"
 
 
-NOTES = frozenset({Kind.IMPLAUSIBLE, Kind.SAME_BYTES, Kind.SKIPPED, Kind.CONVERTED})
+NOTES = frozenset({Kind.IMPLAUSIBLE, Kind.SAME_BYTES, Kind.SKIPPED, Kind.CONVERTED, Kind.BURNT_IN})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

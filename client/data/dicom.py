@@ -59,6 +59,7 @@ class Header:
     record: Record
     keys: tuple[str, ...]
     when: str
+    burnt_in: bool
 
 
 def load_dicom(root: Path, vocabulary: tuple[str, ...] = FINDINGS) -> Cohort:
@@ -107,6 +108,9 @@ def _read(root: Path, vocabulary: tuple[str, ...]) -> tuple[Cohort, list[Problem
             )
         else:
             headers[outcome.record.image_id] = outcome
+            if outcome.burnt_in:
+                name = path.relative_to(root).as_posix()
+                problems.append(Problem(kind=Kind.BURNT_IN, name=name))
     ordered = _follow_ups(list(headers.values()))
     if (root / LABELS).is_file() or (root / MAPPING_FILE).is_file():
         vocabulary, labels, found = _labels(root, ordered)
@@ -166,7 +170,8 @@ def _header(path: Path, name: str) -> Header | Problem:
     )
     keys = (uid, name, _text(dataset, "AccessionNumber"), _text(dataset, "StudyInstanceUID"))
     when = "/".join(_text(dataset, t) for t in ("StudyDate", "StudyTime", "StudyInstanceUID"))
-    return Header(record=record, keys=keys, when=when)
+    burnt_in = _text(dataset, "BurnedInAnnotation").upper() == "YES"
+    return Header(record=record, keys=keys, when=when, burnt_in=burnt_in)
 
 
 def _text(dataset: FileDataset, keyword: str) -> str:
