@@ -32,9 +32,7 @@ KindFlag = Annotated[
 SubsetFlag = Annotated[
     Subset | None, typer.Option("--subset", help="The source's own train or test list.")
 ]
-PolicyFlag = Annotated[
-    Policy, typer.Option("--uncertain", help="What CheXpert's uncertain labels become.")
-]
+PolicyFlag = Annotated[Policy, typer.Option("--uncertain", help="What uncertain labels become.")]
 Size = Annotated[int, typer.Option(help="Side of the result in pixels, 8 to 2048.")]
 Clahe = Annotated[Switch, typer.Option(help="Adaptive equalisation: on, off, auto (from 256 px).")]
 Blur = Annotated[Switch, typer.Option(help="Gaussian 5 x 5: on, off, auto (from 256 px).")]

@@ -18,7 +18,7 @@ from client.data.nih import TABLES as NIH_TABLES
 from client.data.nih import check_nih, load_nih
 from client.data.records import Cohort
 from client.data.table import check_table, load_table
-from client.data.uncertainty import Policy
+from client.data.uncertainty import Policy, resolve
 from client.data.vocabulary import join
 from ledger.errors import ConfigError, DataError
 
@@ -66,7 +66,7 @@ def load_source(
         root: its folder.
         subset: "train" or "test" where the source has lists (NIH, CheXpert).
         kind: "auto", "nih", "chexpert", "dicom" or "table".
-        policy: what CheXpert's uncertain labels become.
+        policy: what uncertain labels become.
 
     Raises:
         ConfigError: an unknown kind or policy, a subset of a source without lists, or a wrong
@@ -81,10 +81,10 @@ def load_source(
     if subset is not None:
         raise ConfigError(f"a {found} source has no {subset} list")
     if found == "table":
-        return load_table(root)
+        return resolve(load_table(root), Policy(policy))
     from client.data.dicom import load_dicom
 
-    return load_dicom(root)
+    return resolve(load_dicom(root), Policy(policy))
 
 
 def has_list(root: Path, subset: Subset) -> bool:

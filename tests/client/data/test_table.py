@@ -8,6 +8,7 @@ import pytest
 
 from client.data.check import Kind
 from client.data.mapping import load_mapping
+from client.data.sources import load_source
 from client.data.table import check_table, load_table
 from ledger.errors import ConfigError, DataError
 from tests.client.data.trees import write_image
@@ -84,6 +85,9 @@ def test_one_column_a_finding(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", 0)
     write_image(tmp_path / "b.png", 1)
     assert [r.labels for r in load_table(tmp_path).records] == [(1, 0), (-2, -1)]
+    assert [r.labels for r in load_source(tmp_path).records] == [(1, 0), (-1, -1)], "masked"
+    ones = load_source(tmp_path, policy="ones")
+    assert [r.labels for r in ones.records] == [(1, 0), (1, -1)]
 
 
 def test_prepared_form_needs_no_mapping(tmp_path: Path) -> None:
