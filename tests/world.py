@@ -82,13 +82,15 @@ class ReadCache:
     """Answers repeated reads of one mined block from memory: blocks do not change.
 
     Five parties ask the in-process node the same questions, and its EVM is slow. Only what cannot
-    change is kept: reads that name a block number, receipts and constants.
+    change is kept: reads that name a block number, receipts and constants. ``fault`` is told each
+    method's name first, and may raise what a failing node would.
     """
 
     METHODS = frozenset({"eth_call", "eth_getLogs", "eth_getBlockByNumber", "eth_getCode"})
     CONSTANTS = frozenset({"eth_chainId", "eth_accounts"})
 
     def __init__(self, chain: DevChain) -> None:
+        self.fault: Callable[[str], None] = lambda method: None
         self._answers: dict[str, RPCResponse] = {}
         self._chain = chain.tester.backend.chain
         self._seen = self._head()
@@ -105,6 +107,7 @@ class ReadCache:
         return int(header.block_number), bytes(header.hash)
 
     def _answer(self, method: RPCEndpoint, params: Any) -> RPCResponse:
+        self.fault(method)
         head = self._head()
         if head[0] <= self._seen[0] and head != self._seen:  # rewound: another history
             self._answers.clear()
@@ -190,6 +193,7 @@ class World:
         hospitals: the agents, by seat.
         coordinator: the coordinator.
         boss: the coordinator's account.
+        node: between all parties and the chain's node; where a node's faults are put.
         key: the coordinator's sealing key (an auditor with a copy can replay).
     """
 
@@ -197,7 +201,7 @@ class World:
         self.setting = setting or Setting()
         self.folder = folder
         self.chain = DevChain()
-        self._cache = ReadCache(self.chain)
+        self.node = ReadCache(self.chain)
         self.boss = account("coordinator")
         self.accounts = [account(f"hospital {i}") for i in range(self.setting.hospitals)]
         self.model = initial_model()
@@ -292,10 +296,25 @@ class World:
         """Rewind chain and disk; every process starts again."""
         self.store.close()
         self.chain.revert(mark.chain)
-        self._cache.clear()  # a mark may be ahead of where the chain was, in another history
+        self._index_transactions()
+        self.node.clear()  # a mark may be ahead of where the chain was, in another history
         shutil.rmtree(self.folder)
         shutil.copytree(mark.disk, self.folder)
         self._rebuild()
+
+    def _index_transactions(self) -> None:
+        """Tell py-evm again where each transaction lies.
+
+        When it leaves a fork it forgets that fork's transactions, also those that are in both.
+        """
+        chain = self.chain.tester.backend.chain
+        database = chain.chaindb
+        for number in range(1, int(chain.get_canonical_head().block_number) + 1):
+            block = chain.get_canonical_block_by_number(number)
+            for index, sent in enumerate(block.transactions):
+                database._add_transaction_to_canonical_chain(
+                    database.db, sent.hash, block.header, index
+                )
 
     # ---- honest play ----
 

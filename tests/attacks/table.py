@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.attacks import admission, codec, on_chain, sealing, the_sum
+from tests.attacks import admission, budget, codec, on_chain, sealing, the_sum, views
 from tests.attacks.case import Case
 
 TABLE: tuple[Case, ...] = (
@@ -11,4 +11,6 @@ TABLE: tuple[Case, ...] = (
     *admission.CASES,
     *on_chain.CASES,
     *the_sum.CASES,
+    *views.CASES,
+    *budget.CASES,
 )
