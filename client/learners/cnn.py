@@ -1,7 +1,6 @@
 """A plain convolutional network with group norm: the cheap baseline.
 
-Downsampling happens early, so that most arithmetic runs on small maps: about six times the
-images a second of the compact transformer.
+Downsampling happens early, so that most arithmetic runs on small maps.
 """
 
 from __future__ import annotations

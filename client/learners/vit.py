@@ -1,9 +1,9 @@
 """A compact vision transformer on a convolutional stem.
 
-Blocks are timm's ``VisionTransformer`` (Dosovitskiy et al., ICLR 2021). Three strided
-convolutions take the place of the patch embedding (Xiao et al., NeurIPS 2021, "Early convolutions
-help transformers see better"): from scratch on 10,000 radiographs a pure ViT hardly learns.
-Everything here gives per-sample gradients under Opacus: group norm in the stem, plain
+Blocks are timm's ``VisionTransformer`` (Dosovitskiy et al., ICLR 2021). Strided convolutions with
+standardised weights take the place of the patch embedding (Xiao et al., NeurIPS 2021, "Early
+convolutions help transformers see better"): from scratch on 10,000 radiographs a pure ViT hardly
+learns. Everything here gives per-sample gradients under Opacus: group norm in the stem, plain
 ``nn.LayerNorm``, fixed sine-cosine positions and mean pooling instead of learnt tokens.
 """
 
