@@ -26,9 +26,9 @@ Mask = NDArray[np.uint8]
 """(H, W) uint8, 255 where masked."""
 
 DETECT_SIDE = 512
-ABDOMEN_BELOW = 0.04
+ABDOMEN_BELOW = 0.08
 """Share of the height that is left under the lungs."""
-ABDOMEN_MOST = 0.30
+ABDOMEN_MOST = 0.22
 LUNG_LEAST = 0.02
 """Smallest share of the film that counts as a lung."""
 TEXT_MARGIN = 0.22
