@@ -28,7 +28,7 @@ from ledger.facts import LEVELS, Credit, Facts, Finding, Level
 from ledger.findings import Book
 from ledger.replica import History
 from ledger.replica_round import RoundHistory
-from ledger.statement import Outcome, Unit, seats_of
+from ledger.statement import Outcome, Unit
 
 PROVEN: dict[Level, tuple[str, ...]] = {
     "chain": (
@@ -144,26 +144,41 @@ class AuditReport:
 
 
 def audit(facts: Facts, level: Level = "replay") -> AuditReport:
-    """Audit everything up to ``level``; errors in the facts become findings.
+    """Audit everything up to ``level``; errors in the facts become findings, never exceptions.
 
-    A record that cannot be parsed at all gives a report with one failure, `BundleInvalid`.
+    A record that cannot be parsed, or that contradicts itself so that the audit cannot go on, gives
+    a failure `BundleInvalid` beside what was found before it.
     """
-    book = Book()
+    book, reached, found = Book(), ["chain"], _Found()
     try:
-        chain = audit_chain(facts, book)
-    except BundleInvalid as error:
-        book.check(False, "record", f"the chain record is damaged: {error}", error=BundleInvalid)
-        return _report(facts, level, ("chain",), book, None)
-    reached: list[Level] = ["chain"]
-    if chain.history is not None and facts.objects is not None and level != "chain":
-        book.level = "models"
-        arithmetic = audit_models(chain.history, facts.objects, book, chain.charges.short)
-        reached.append("models")
-        if level == "replay":
-            book.level = "replay"
-            if audit_replay(facts, arithmetic, book):
-                reached.append("replay")
-    return _report(facts, level, tuple(reached), book, chain)
+        _climb(facts, level, book, reached, found)
+    except (BundleInvalid, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        why = str(error) if isinstance(error, BundleInvalid) else repr(error)
+        sentence = f"the record is damaged or contradicts itself: {why}"
+        book.check(False, "record", sentence, error=BundleInvalid)
+    return _report(
+        facts, level, tuple(item for item in LEVELS if item in reached), book, found.chain
+    )
+
+
+@dataclass(kw_only=True)
+class _Found:
+    """What was established before an audit had to stop."""
+
+    chain: ChainLevel | None = None
+
+
+def _climb(facts: Facts, level: Level, book: Book, reached: list[str], found: _Found) -> None:
+    chain = found.chain = audit_chain(facts, book)
+    if chain.history is None or facts.objects is None or level == "chain":
+        return
+    book.level = "models"
+    arithmetic = audit_models(chain.history, facts.objects, book, chain.charges.short)
+    reached.append("models")
+    if level == "replay":
+        book.level = "replay"
+        if audit_replay(facts, arithmetic, book):
+            reached.append("replay")
 
 
 def broken(error: ThoracleError, level: Level) -> AuditReport:
@@ -252,7 +267,7 @@ def _credited(past: RoundHistory) -> dict[str, int]:
     if past.outcome not in (Outcome.SUM_VERIFIED, Outcome.QUORUM_ONLY):
         return {}
     return {
-        past.commits[seat].hospital: past.commits[seat].weight for seat in seats_of(past.attested)
+        past.commits[seat].hospital: past.commits[seat].weight for seat in past.seats(past.attested)
     }
 
 

@@ -105,15 +105,17 @@ def check_budgets(history: History, objects: Objects | None, book: Book) -> Char
         return Charges()
     seats = sorted(history.members.seats.values(), key=lambda seat: seat.index)
     accounts = {
-        seat.hospital: _Account(hospital=seat.hospital, opening=seat.opening)
-        for seat in seats
-        if seat.registered
+        seat.hospital: _Account(hospital=seat.hospital, opening=seat.opening) for seat in seats
     }
     for past in history.rounds:
         for seat_number, commit in past.commits.items():
             item = (commit, past.refusal_of(seat_number))
             accounts[commit.hospital].commits.append(item)
-    budgets = tuple(_budget(history, account, objects, book) for account in accounts.values())
+    budgets = tuple(
+        _budget(history, account, objects, book)
+        for account in accounts.values()
+        if account.commits or history.members.seats[account.hospital].registered
+    )
     short = frozenset().union(*(account.short for account in accounts.values()))
     return Charges(budgets=budgets, short=short)
 

@@ -52,7 +52,6 @@ from ledger.findings import Book
 from ledger.manifest import Manifest, decode_tensors
 from ledger.probe import probe_update
 from ledger.quantise import squared_norm
-from ledger.statement import seats_of
 
 _OPENED = (OpeningMismatch, WrongBaseModel, WrongRound, WrongDomain)
 _NOT_REPLAYED = (NothingReceived, DigestMismatch, CommitMissing, UndeclaredOutput)
@@ -93,10 +92,10 @@ def _check_round(
     proposal = known.past.proposal
     if proposal is None:
         return
-    for seat in seats_of(proposal.accepted):
+    for seat in known.past.seats(proposal.accepted):
         _check_accepted(opened[seat], proposal.beacon, proposal.probes[seat], known, auditor)
     _check_sum(facts, known, manifest, opened, auditor)
-    for seat in seats_of(proposal.refused):
+    for seat in known.past.seats(proposal.refused):
         _check_refused(opened[seat], proposal.reasons.get(seat, 0), auditor)
     _check_dissents(known, opened, auditor)
     if facts.objects is None:
@@ -158,7 +157,7 @@ def _check_sum(
     proposal = known.past.proposal
     if proposal is None or facts.objects is None:
         return
-    parts = [opened[seat] for seat in seats_of(proposal.accepted)]
+    parts = [opened[seat] for seat in known.past.seats(proposal.accepted)]
     if any(part.q is None for part in parts):
         return  # named above
     try:
@@ -230,7 +229,7 @@ def _check_dissents(known: RoundArithmetic, opened: dict[int, Opened], auditor: 
     proposal = known.past.proposal
     if proposal is None:
         return
-    for seat in seats_of(known.past.against & proposal.accepted):
+    for seat in known.past.seats(known.past.against & proposal.accepted):
         item = opened[seat]
         who, code = item.commit.hospital, known.past.codes.get(item.commit.hospital, 0)
         own = item.q is not None and probe_update(proposal.beacon, item.q) == proposal.probes[seat]

@@ -39,7 +39,6 @@ from ledger.errors import (
 )
 from ledger.facts import Objects
 from ledger.replica_round import RoundHistory
-from ledger.statement import seats_of
 
 MAX_DECISIONS = 4 << 20
 FORMAT = "thoracle/decisions/v1"
@@ -83,7 +82,7 @@ def read_decisions(objects: Objects, past: RoundHistory, auditor: Auditor) -> Re
         return {}
     chain = {
         past.commits[seat].hospital: proposal.reasons.get(seat, 0)
-        for seat in seats_of(proposal.accepted | proposal.refused)
+        for seat in past.seats(proposal.accepted | proposal.refused)
     }
     auditor.check(
         codes == chain and value.get("round") == number,

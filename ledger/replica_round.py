@@ -50,6 +50,10 @@ class RoundHistory:
         """Return the effective weight of some committed seats."""
         return sum(c.weight for seat, c in self.commits.items() if bitmap >> seat & 1)
 
+    def seats(self, bitmap: int) -> tuple[int, ...]:
+        """Return the seats of a bitmap that committed (a forged record may name others)."""
+        return tuple(seat for seat in sorted(self.commits) if bitmap >> seat & 1)
+
     def refusal_of(self, seat: int) -> int:
         """Return the code a seat was refused with; 0: accepted, or not decided."""
         return 0 if self.proposal is None else self.proposal.reasons.get(seat, 0)

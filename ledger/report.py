@@ -11,7 +11,7 @@ from rich.table import Table
 from ledger.audit import NOT_PROVEN, PROVEN, AuditReport
 from ledger.facts import Finding
 from ledger.replica_round import RoundHistory
-from ledger.statement import Outcome, Phase, seats_of
+from ledger.statement import Outcome, Phase
 
 _COLOUR = {"failure": "bold red", "unproven": "yellow", "note": "cyan"}
 _OUTCOME = {
@@ -38,10 +38,10 @@ def round_record(report: AuditReport, past: RoundHistory) -> dict[str, Any]:
         "outcome": outcome_of(past),
         "roster": past.opening.roster_count,
         "committed": list(by_seat.values()),
-        "accepted": [by_seat[s] for s in seats_of(proposal.accepted)] if proposal else [],
-        "refused": {by_seat[seat]: code for seat, code in sorted(refused.items())},
-        "attested": [by_seat[s] for s in seats_of(past.attested)],
-        "against": [by_seat[s] for s in seats_of(past.against)],
+        "accepted": [by_seat[s] for s in past.seats(proposal.accepted)] if proposal else [],
+        "refused": {by_seat[s]: c for s, c in sorted(refused.items()) if s in by_seat},
+        "attested": [by_seat[s] for s in past.seats(past.attested)],
+        "against": [by_seat[s] for s in past.seats(past.against)],
         "accepted_weight": proposal.accepted_weight if proposal else 0,
         "unattested_weight": past.unattested_weight,
         "epsilon": {c.hospital: c.mechanism.epsilon / 1e6 for c in past.commits.values()},

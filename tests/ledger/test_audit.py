@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 import rlp
 from eth_utils.crypto import keccak
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 
 from ledger.archive import FolderSource
 from ledger.audit import AuditReport, audit
@@ -511,3 +513,23 @@ def test_another_claimed_contract(facts: Facts) -> None:
     report = audit(dataclasses.replace(facts, claimed=claimed))
     assert not report.clean
     assert "WrongLedger" in names(report)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_a_garbled_record_is_a_finding_and_never_an_exception(
+    facts: Facts, data: st.DataObject
+) -> None:
+    blocks = list(facts.record.blocks)
+    at = data.draw(st.integers(1, len(blocks) - 1))
+    part = data.draw(st.sampled_from(["header", "transactions", "receipts"]))
+    value = getattr(blocks[at], part)
+    raw = value if isinstance(value, bytes) else b"".join(value)
+    begin = data.draw(st.integers(0, len(raw)))
+    junk = data.draw(st.binary(min_size=1, max_size=40))
+    garbled = raw[:begin] + junk + raw[begin + data.draw(st.integers(0, 40)) :]
+    assume(garbled != raw)
+    new = garbled if part == "header" else (garbled,)
+    blocks[at] = dataclasses.replace(blocks[at], **{part: new})
+    record = dataclasses.replace(facts.record, blocks=tuple(blocks))
+    assert not audit(dataclasses.replace(facts, record=record)).clean
