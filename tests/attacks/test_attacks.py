@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.attacks.case import Case, run_case
+from tests.attacks.document import PATH, document
 from tests.attacks.stages import Stages
-from tests.attacks.table import TABLE
+from tests.attacks.table import ELSEWHERE, TABLE
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +31,13 @@ def test_attack(case: Case, stages: Stages, tmp_path: Path) -> None:
 def test_names_are_unique() -> None:
     names = [case.name for case in TABLE]
     assert len(names) == len(set(names))
+
+
+def test_the_document_is_the_table() -> None:
+    assert PATH.read_text() == document(), "write it again: python -m tests.attacks --document"
+
+
+def test_rows_run_elsewhere_are_there() -> None:
+    root = PATH.parents[1]
+    for name, _, where in ELSEWHERE:
+        assert (root / where).is_file(), f"{name} is said to be in {where}"

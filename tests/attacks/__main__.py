@@ -1,0 +1,77 @@
+"""Runs the attack table and prints it: ``python -m tests.attacks [--document]``."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from rich.table import Table
+
+from ledger.console import err, out
+from tests.attacks.case import Case, run_case
+from tests.attacks.document import PATH, document
+from tests.attacks.stages import Stages
+from tests.attacks.table import ELSEWHERE, NOT_BUILT, TABLE
+
+
+def main() -> int:
+    """Run every row; return 0 only if each was caught where and as the table says."""
+    parser = argparse.ArgumentParser(prog="tests.attacks", description=__doc__)
+    parser.add_argument("--document", action="store_true", help="write docs/attacks.md and stop")
+    parser.add_argument("names", nargs="*", help="only these rows")
+    asked = parser.parse_args()
+    if asked.document:
+        PATH.write_text(document())
+        return 0
+    known = {case.name: case for case in TABLE}
+    unknown = [name for name in asked.names if name not in known]
+    if unknown:
+        err.print(f"unknown rows: {', '.join(unknown)}")
+        return 1
+    return _run([known[name] for name in asked.names] or list(TABLE))
+
+
+def _run(cases: list[Case]) -> int:
+    memory = Path("/dev/shm")  # noqa: S108 - hundreds of fsyncs, nothing secret
+    folder = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
+    table = Table("room")
+    table.add_column("attack", no_wrap=True)
+    table.add_column("tampered", ratio=1)
+    table.add_column("caught by", no_wrap=True)
+    table.add_column("error", no_wrap=True)
+    table.add_column("")
+    failed, begun, room = 0, time.monotonic(), ""
+    try:
+        stages = Stages(folder)
+        for place, case in enumerate(cases):
+            if err.is_terminal:
+                err.print(f"{place + 1}/{len(cases)} {case.name}", end="\r")
+            verdict = _verdict(case, stages, folder / f"case-{place}")
+            failed += verdict != "held"
+            shown = case.room if case.room != room else ""
+            room = case.room
+            error = case.error.__name__ if case.error else "none, by design"
+            table.add_row(shown, case.name, case.tampers, case.caught or "—", error, verdict)
+    finally:
+        shutil.rmtree(folder)
+    out.print(table)
+    seconds = time.monotonic() - begun
+    out.print(f"{len(cases) - failed} of {len(cases)} rows held, in {seconds:.0f} s")
+    out.print(f"{len(ELSEWHERE)} more run in other tests, {len(NOT_BUILT)} not yet built")
+    return 1 if failed else 0
+
+
+def _verdict(case: Case, stages: Stages, folder: Path) -> str:
+    try:
+        run_case(case, stages, folder)
+    except Exception as error:  # noqa: BLE001 - a row that fails is a row of the table
+        return f"FAILED: {type(error).__name__}: {str(error)[:120]}"
+    return "held"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
