@@ -13,7 +13,7 @@ import re
 _ADVERB = r"(?:\w+ly |well |any |even |longer |otherwise |currently )"
 _CHANGE = (
     r"(?:change[ds]?|changing|worsen\w*|increase[ds]?|decrease[ds]?|improve\w*|progress\w*|"
-    r"differen\w+|alter\w+|enlarge\w+ of)"
+    r"differen\w+|alter\w+)"
 )
 _HOW = r"(?:significant|substantial|interval|appreciable|relevant|large|larger|major|marked|definite|great|obvious|clear|real|notable|considerable|further|gross|overall|short|term|convincing|acute|important|measurable|evidence|of|other|dramatic|material) "
 _BE = r"(?:is|are|was|were|be|been|being|has been|have been|had been)"
@@ -37,7 +37,9 @@ PSEUDO = _any(
     r"no (?:prior|previous|comparison|old|recent) (?:\w+ )?(?:stud(?:y|ies)|films?|exams?|images?|examinations?|radiographs?)",
     rf"(?:{_PARTLY}|near )(?:complete |completely )?resol\w+(?: of)?",
     r"(?:near|partial|incomplete|slow|some|gradual|continued|ongoing) (?:complete |interval )?(?:resolution|resolving|clearing)(?: of)?",
-    r"(?:document|ensure|confirm|assure|verify|demonstrate|until|establish|show|to|for|assess|follow) (?:\w+ ){0,2}(?:resolution|clearing|clearance)(?: of)?",
+    r"(?:document|ensure|confirm|assure|verify|until) (?:\w+ ){0,2}(?:resolution|clearing|clearance)(?: of)?",
+    r"to (?:complete )?(?:resolution|clearing)(?: of)?",
+    r"age indeterminate|indeterminate age|indeterminate in age",
     r"(?:has|have) not (?:\w+ )?(?:resolved|cleared)",
     r"not (?:\w+ )?(?:resolved|cleared)",
     r"no doubt",
@@ -52,7 +54,7 @@ UNCERTAIN_BEFORE = _any(
     r"(?:does|do|would|is|are) not (?:\w+ )?(?:exclude|rule out)",
     r"not (?:\w+ly )?(?:exclude[ds]?|excluding|ruled? out)",
     r"(?:rule|rules|ruling) out|(?:to|and) exclude|excluding",
-    r"(?:may|might|could|can|would) (?:\w+ly |also |all |well |simply )?(?:represent|reflect|be|indicate|suggest|relate|correspond|have|signify|mask|obscure|include|contain|hide|mean|mimic|simulate|result|account)(?:ing)?(?: (?:due to|related to|secondary to|from|a|an))?",
+    r"(?:may|might|could|can|would) (?:\w+ly |also |all |well |simply )?(?:represent|reflect|be|indicate|suggest|relate|correspond|have|signify|mask|obscure|include|contain|hide|mean|mimic|simulate|result|account)(?:ing)?(?: (?:due to|related to|secondary to|from|seen (?:with|in)|(?:associated|consistent|compatible) with|caused by|the result of|a|an))?",
     r"(?:possib\w+|poss)(?: of| that)?",
     r"(?:probabl[ey]|likely|presumabl[ey]|presumed|presumptive|conceivabl[ey]|potential(?:ly)?|perhaps|maybe|plausible|putative|apparent)",
     r"suspicio\w*(?: for| of)?|suspect\w*(?: for)?",
@@ -61,7 +63,6 @@ UNCERTAIN_BEFORE = _any(
     r"question(?:able|ably|ed|ing)?(?: of)?|equivocal|indeterminate|borderline|\?",
     r"(?:suggest\w*|suggestive|indicative)(?: of| for| that)?",
     r"(?:favor\w*|in favor of)",
-    r"(?:differential|ddx|diagnos[ei]s|considerations?)(?: (?:diagnos[ei]s|considerations?|possibilit\w+))?(?: (?:would|should|could|may))? ?(?:includ\w+|for|of|consider\w*|is|are|:)?",
     r"consider(?:ed|ation of|ation for|ing)?",
     r"(?:less|more|most) (?:\w+ )?likely|unlikely(?: to (?:be|represent|reflect))?",
     r"either|versus|alternatively",
@@ -69,7 +70,7 @@ UNCERTAIN_BEFORE = _any(
     r"correlat\w+ (?:clinically )?(?:for|with (?:signs|symptoms) of)",
     r"(?:if|whether|should) (?:\w+ ){0,6}?(?:concern|suspicion|suspected|concerned)(?: (?:for|of|about))?",
     r"(?:low|high|strong|moderate|clinical) (?:suspicion|concern|probability|index of suspicion)(?: (?:for|of))?",
-    r"(?:appears?|seems?) to (?:be|represent|reflect)|(?:doubt|doubtful)(?: for)?",
+    r"(?:doubt|doubtful)(?: for)?",
     r"think\w*|thought to (?:be|represent|reflect)|felt to (?:be|represent|reflect)|believed to (?:be|represent)",
     r"(?:early|developing|evolving|impending) (?:or|versus|/)",
     r"cannot (?:\w+ ){0,3}(?:differentiat\w+|distinguish\w*)(?: from)?",
@@ -79,9 +80,17 @@ UNCERTAIN_BEFORE = _any(
 )
 """Hedges what follows."""
 
+UNCERTAIN_LIST = _any(
+    r"(?:differential|ddx|diagnos[ei]s|considerations?)(?: (?:diagnos[ei]s|considerations?|possibilit\w+))?(?: (?:would|should|could|may))? ?(?:includ\w+|for|of|consider\w*|is|are|:)?",
+    r"(?:combination|mixture) of",
+)
+"""Hedges every item of the list that follows."""
+
 UNCERTAIN_AFTER = _any(
-    r"(?:cannot|can not|could not|may not|not|difficult to|hard to|impossible to|unable to) (?:\w+ly )?(?:be )?(?:\w+ly )?(?:exclude[ds]?|ruled? out|out ruled|confirmed or excluded)",
-    r"(?:is|are|was|were|remains?) (?:\w+ly |also |still |not )?(?:possib\w+|probable|likely|suspected|questioned|questionable|suggested|considered|presumed|uncertain|equivocal|(?:a |in the )?(?:\w+ )?(?:consideration|possibility|differential|concern)|unlikely|difficult to (?:exclude|evaluate|assess)|less likely|more likely|favored|of concern|doubtful|doubted|borderline|thought (?:less |more )?likely|felt (?:less |more )?likely|not certain|conceivable|indeterminate|raised|in question)",
+    r"(?:(?:is|are|was|were) )?(?:cannot|can not|could not|may not|not) (?:\w+ly )?(?:be )?(?:\w+ly )?(?:excluded|ruled out)",
+    r"(?:cannot|difficult to|hard to|impossible to|unable to) (?:\w+ly )?(?:exclude|rule out|assess|evaluate)(?= $| [,;]| in | on | given | due | because )",
+    r"(?:is|are|was|were|remains?) (?:\w+ly |also |still |both |all |not )?(?:possib\w+|probable|likely|suspected|questioned|questionable|suggested|considered|presumed|uncertain|equivocal|(?:a |in the )?(?:\w+ )?(?:considerations?|possibilit(?:y|ies)|differential|concern)|unlikely|less likely|more likely|favored|of concern|doubtful|doubted|thought (?:less |more )?likely|felt (?:less |more )?likely|not certain|conceivable|indeterminate|raised|in question)(?= $| [,;]| in | on | at | given | but | and | as | however | with | based )",
+    r"(?:would|will|may) (?:also )?(?:have|need) to be (?:considered|excluded)",
     r"(?:should|could|can|may|might|must|would) (?:also |\w+ly )?be (?:considered|present|suspected|there|seen|excluded|due to technique|a consideration|possible|entertained|raised|developing|accounted|artifact\w*|projectional)",
     r"(?:possible|suspected|questioned|favored|unlikely|less likely|less favored|not favored)(?= [,;]| $)",
     r"\?|not well (?:seen|visualized|evaluated|assessed|characterized)",
@@ -91,14 +100,20 @@ UNCERTAIN_AFTER = _any(
 """Hedges what stands before."""
 
 NEGATION_BEFORE = _any(
-    r"no|without|not|neither|nor|never|none of|denies|denied",
-    r"(?:absence|absent|lack|lacks|lacking|free|devoid|clear|cleared|clearance|clearing|negative|negatives?|exclusion|empty)(?: (?:of|for))",
-    r"(?:resolution|resolved|disappearance|removal|removed|withdrawal|regression)(?: (?:of|from))?(?! since)",
-    r"(?:rather than|instead of|as opposed to|and not|but not|excludes?|excluded|ruled out for|removing)",
+    r"no|without|neither|nor|never|none of|denies|denied",
+    r"(?:absence|absent|lack|lacks|lacking|free|devoid|clear|cleared|clearance|clearing|negatives?|exclusion|empty) (?:of|for)",
+    r"(?:resolution|disappearance|removal|withdrawal|regression) (?:of|from)",
+    r"rather than|instead of|as opposed to|and not|but not|unremarkable for|absent|lacks|lacking",
     r"(?:fails?|failed|failure) to (?:show|reveal|demonstrate|identify)",
-    r"absent|non|unremarkable for|ruled out|rules out against|argues? against|against",
 )
-"""Negates what follows."""
+"""Negates what follows, through a list."""
+
+NEGATION_NEAR = _any(
+    rf"not(?! {_ADVERB}{{0,2}}{_SEEN})",
+    r"(?<!has )(?<!have )(?<!is )(?<!are )(?<!been )(?<!ly )(?<!now )(?<!had )(?:resolved|removed)(?= \w)",
+)
+"""Negates what follows, up to a comma."""
+
 
 NEGATION_AFTER = _any(
     rf"(?:(?:{_BE}|can|could|does|do|did|has|have) )?(?:not|no longer|never|nowhere) {_ADVERB}{{0,3}}(?:be |been )?{_ADVERB}{{0,2}}{_SEEN}",
@@ -113,10 +128,12 @@ NEGATION_AFTER = _any(
 """Negates what stands before."""
 
 CONTEXT_BEFORE = _any(
-    r"(?:evaluate|evaluation|evaluating|evaluated|assess|assessment|assessing|check|looking|look|screen|screening|screened|surveillance|eval|search)(?: (?:\w+ )?for)",
+    r"(?:to |for )?(?:the )?(?:evaluate|evaluation|evaluating|evaluated|assess|assessment|assessing|check|looking|look|screen|screening|screened|surveillance|eval|search)(?: (?:\w+ )?for)",
     r"(?:history|histories|hx|h o) (?:significant )?(?:of|for|:)|known history|history",
     r"(?:treated|treatment|therapy|admitted|presents?|presenting|presented) (?:for|with)",
     r"(?:indication|clinical question|reason for (?:exam|study))(?: (?:is|for))?",
+    r"(?:performed|obtained|requested|ordered|done|exam|study|ct|imaging) (?:for|to) (?:the )?(?:evaluation|assessment|follow up|monitoring|evaluate|assess)(?: of)?",
+    r"(?:prior|previous|earlier|outside|old) (?:\w+ ){1,4},? ?(?:which|that|where|when) (?:\w+ )?(?:demonstrated|showed|described|revealed|had|identified|noted)",
     r"(?:risk|risks|complications?) (?:of|for)",
     r"year old|y o",
     r"(?:status post|sp|post|after|following|prior|previous) (?:\w+ )?(?:treatment|resection|therapy|surgery) (?:of|for)",
@@ -128,25 +145,32 @@ BREAK = _any(
     r";|but|however|although|though|except(?: for)?|aside from|apart from|other than|otherwise|"
     r"besides|beyond|while|whereas|yet|despite|there (?:is|are|was|were|has|have|remains?|may|does|appears?)|"
     r"(?<!consistent )(?<!compatible )(?<!keeping )(?<!associated )(?<!concerning )with(?! regard| respect)|"
-    r"which|in addition to|in the setting of|(?:as )?(?:seen|noted) (?:on|in) (?:the )?(?:prior|previous)|"
-    r"secondary to|due to|because of|obscured by|overlying|status post|now|remainder|persists?|remains?(?= no)|again (?:seen|noted|demonstrated)|: no"
+    r"which(?! (?:would|could|might|may|is|are) (?:suggest|indicate|represent|raise|be|suspicious|concerning))|in addition to|in the setting of|(?:as )?(?:seen|noted) (?:on|in) (?:the )?(?:prior|previous)|"
+    r"secondary to|due to|because of|status post|now|remainder|persists?|remains?(?= no)|again (?:seen|noted|demonstrated)"
 )
 """Ends the reach of a cue before it."""
 
 NORMAL = _any(
-    r"(?:normal|unremarkable|wnl|within limits|not (?:\w+ly )?(?:enlarged|widened|increased|prominent)|"
-    r"no (?:\w+ )?(?:enlargement|widening|abnormalit\w+)|nonenlarged|negative|clear|intact|"
-    r"non enlarged|without (?:\w+ )?(?:enlargement|widening)|within (?:\w+ )?limits(?: of normal)?|ok|okay|satisfactory|"
-    r"midline|maintained|not (?:\w+ )?abnormal|sharp|preserved|not (?:\w+ly )?dilated)"
+    r"normal|unremarkable|not (?:\w+ly )?(?:enlarged|widened|increased|prominent|dilated|abnormal)",
+    r"no (?:\w+ ){0,2}(?:enlargement|widening|abnormalit\w+)|non ?enlarged",
+    r"without (?:\w+ ){0,2}(?:enlargement|widening|abnormalit\w+)",
+    r"within (?:the )?(?:\w+ )?limits(?: of normal)?|satisfactory|not (?:\w+ )?wide",
 )
 """Says that a structure is of normal size."""
 
-ENLARGED = _any(
-    r"(?:\w+ly )?(?:enlarged|enlargement|enlarging|increased?|prominent|prominence|widened|widening|"
-    r"wide|large|larger|big|bigger|dilated|dilatation|dilation|broad|broadened|globular|"
-    r"cardiomegaly|fullness|full|abnormal|bulky|distended)"
+ENLARGED_BEFORE = _any(
+    r"enlarged|enlargement|enlarging|increased?|prominent|prominence|widened|widening|wide|large|"
+    r"larger|big|dilated|dilatation|dilation|broad|globular|fullness|bulky|abnormal"
 )
-"""Says that a structure is larger than normal."""
+"""Says, before a structure, that it is larger than normal."""
+
+ENLARGED_AFTER = _any(
+    r"enlarged|enlargement|enlarging|widened|widening|dilated|globular",
+    r"(?:increased?|prominent|prominence|wide|large|larger|bigger|big|broad|broadened|fullness|full|"
+    r"abnormal|bulky|distended)(?= $| [,;]| (?:in|and|or|but|for|with|compared|since|than|given|on|"
+    r"due|as|from|size|by|which|even|despite|again|accentuated|though|although) )",
+)
+"""Says, after a structure, that it is larger than normal."""
 
 VAGUE = _any(
     r"borderline|(?:at |in |near |within )?(?:the )?(?:upper|high|top) (?:limits?|range|end)?(?: of)?(?: the)?(?: normal)?|top normal|upper normal|"

@@ -82,7 +82,7 @@ _FINDINGS: dict[str, tuple[str, ...]] = {
         r"chylothorax",
     ),
     "Infiltration": (r"infil?tra\w+",),
-    "Mass": (r"mass(?:es)?", r"mass like lesions?"),
+    "Mass": (r"mass(?:es)?(?! like)",),
     "Nodule": (r"(?:micro)?nod(?:ul|ule|ular|ules|ularity)\b", r"lung nod\w+", r"nodulos\w+"),
     "Pneumonia": (
         r"(?:broncho|pleuro)?pneumoni(?:a|as|ae|c)",
@@ -98,6 +98,7 @@ _FINDINGS: dict[str, tuple[str, ...]] = {
         r"(?:cardio)?(?:pulmonary |vascular |venous |hilar |interstitial |central |perihilar |lung )+congestion",
         r"congestive (?:changes?|failure|pattern)",
         r"congestion",
+        r"decompensat(?:ion|ed)",
         r"(?:vascular|venous|vessel|pulmonary) (?:engorgement|indistinctness|redistribution|cephalization)",
         r"(?:engorged|engorgement of|indistinct|indistinctness of|congested|prominen(?:t|ce) of|prominent) (?:the )?(?:\w+ ){0,2}(?:vasculature|vascularity|vessels|vasculatures)",
         r"(?:vasculature|vascularity|vessels) (?:is|are|remains?|appears?) (?:\w+ ){0,2}(?:engorged|congested|indistinct|prominent|cephalized)",
@@ -127,11 +128,12 @@ _FINDINGS: dict[str, tuple[str, ...]] = {
     "Lung_Opacity": (
         r"(?:radi)?opaci\w+",
         r"infil?tra\w+",
-        r"(?:air ?space|alveolar|parenchymal|interstitial lung) (?:disease|process(?:es)?|abnormalit(?:y|ies)|changes?)",
+        r"(?:(?:air ?space|alveolar|interstitial lung) (?:disease|process(?:es)?|abnormalit(?:y|ies)|changes?)|parenchymal (?:disease|process(?:es)?))",
         r"ground glass",
         r"haz(?:e|y|iness)",
-        r"(?:interstitial|bronchovascular|bronchial|reticular|lung|parenchymal|bronchopulmonary|pulmonary|reticulonodular|septal) "
+        r"(?:interstitial|reticular|reticulonodular|septal) "
         + _MARKINGS,
+        r"(?:bronchovascular|bronchial|lung|parenchymal|bronchopulmonary|pulmonary) markings?",
         r"interstitium",
         r"reticula(?:r|tion|tions)|reticulonodular",
         r"(?:peri)?bronchial (?:wall )?(?:thickening|cuffing)",
@@ -141,7 +143,7 @@ _FINDINGS: dict[str, tuple[str, ...]] = {
         r"decreased translucency",
     ),
     "Lung_Lesion": (
-        r"mass(?:es)?",
+        r"mass(?:es)?(?! like)",
         r"(?:micro)?nod(?:ul|ule|ular|ules|ularity)\b",
         r"nodulos\w+",
         _CANCER,
@@ -150,7 +152,7 @@ _FINDINGS: dict[str, tuple[str, ...]] = {
         r"cavitation|cavities",
     ),
     "Pleural_Other": (
-        r"(?:pleural|fissural|pleura) (?:\w+ )?(?:thickening|plaques?|scar(?:ring|s)?|calcifications?|plaquing|fibrosis|disease|abnormalit(?:y|ies)|reaction|based lesions?|nodularity|irregularity)",
+        r"(?:pleural|fissural|pleura) (?:\w+ )?(?:thickening|plaques?|scar(?:ring|s)?|calcifications?|plaquing|fibrosis|reaction|based lesions?|nodularity|irregularity)",
         r"(?:calcified|pleural) plaques?",
         r"thicken(?:ing|ed) (?:of )?(?:the )?(?:\w+ ){0,2}(?:pleura|fissures?)",
         r"pleural (?:parenchymal )?(?:effusions?|fluid|plaques?|scar(?:ring)?)"
@@ -200,6 +202,7 @@ _FINDINGS: dict[str, tuple[str, ...]] = {
 }
 
 _HINTS: dict[str, tuple[str, ...]] = {
+    "Atelectasis": (r"volume loss|loss of (?:lung )?volume",),
     "Effusion": (
         rf"{_BLUNT} (?:of )?(?:{_SIDE}){{0,4}}{_ANGLE}",
         rf"{_ANGLE} (?:(?:is|are|remains?|appears?|slightly|mildly|minimally|both) )*{_BLUNT}",
@@ -209,24 +212,27 @@ _HINTS: dict[str, tuple[str, ...]] = {
     "Lung_Lesion": (r"mass ?like",),
 }
 
-_HEART = (
-    r"(?:cardiac|heart|cardio ?pericardial) (?:(?:and|/|,) (?:(?:hilar|vascular|pulmonary|aortic|"
-    r"mediastinal) (?:and |, )?)+)?(?:silhouettes?|sizes?|contours?|shadows?|diameters?|outlines?|"
-    r"borders?|configurations?|structures)"
+_BESIDE = (
+    r"(?:(?:and|/|,|or|hilar|hila|vascular|pulmonary|aortic|mediastinal|cardiac|heart|pleural|"
+    r"superior|great|vessel) ){0,6}"
 )
 _BOTH = r"(?:cardio ?mediastin(?:al|um)|cardiac mediastinal|cardio ?vascular)"
-_SHAPE = r"(?:silhouettes?|contours?|structures?|outlines?|shadows?|borders?|sizes?|configurations?|widths?)"
+_SHAPE = (
+    r"(?:silhouettes?|contours?|structures?|outlines?|shadows?|sizes?|configurations?|diameters?|"
+    r"widths?|borders?)"
+)
+_HEART = rf"(?:cardiac|heart|cardio ?pericardial) {_BESIDE}{_SHAPE}"
 _STRUCTURES: dict[str, tuple[str, ...]] = {
     "Cardiomegaly": (
         _HEART,
         r"hearts?",
-        rf"{_BOTH} (?:and (?:\w+ ){{1,2}})?{_SHAPE}",
+        rf"{_BOTH} {_BESIDE}{_SHAPE}",
         r"cardio ?mediastinum",
     ),
     "Enlarged_Cardiomediastinum": (
         r"(?:superior )?mediastinum",
         r"cardio ?mediastinum",
-        rf"(?:cardio ?)?mediastinal (?:(?:and|/|,|or) (?:\w+ (?:and |, )?){{1,2}})?{_SHAPE}",
+        rf"(?:cardio ?)?mediastinal {_BESIDE}{_SHAPE}",
         rf"cardio ?vascular {_SHAPE}",
         r"pericardial silhouettes?",
     ),
@@ -237,7 +243,7 @@ _OTHER: dict[str, tuple[str, ...]] = {
     "Cardiomegaly": (
         r"(?:left|right) heart borders?",
         r"heart (?:failure|disease|valves?|transplant\w*|surgery|rate|borders? (?:is|are) obscured)",
-        r"(?:behind|overlying|over|obscur\w+) the heart",
+        r"(?:behind|overlying|overlies|over|obscur\w+|adjacent to|near) (?:the )?(?:\w+ )?heart",
         r"cardiac (?:silhouette )?(?:and )?(?:border|apex)",
     ),
     "Effusion": (r"pericardial (?:effusions?|fluid)", r"(?:joint|knee|elbow) effusions?"),
@@ -245,7 +251,6 @@ _OTHER: dict[str, tuple[str, ...]] = {
         r"mass effect",
         r"body mass",
         r"(?:breast|abdominal|renal|thyroid|adrenal|liver|neck) mass(?:es)?",
-        r"mass like",
     ),
     "Emphysema": (
         r"(?:subcutaneous|soft tissue|mediastinal|chest wall|interstitial|subcutaneous soft tissue)"
@@ -275,7 +280,6 @@ _OTHER: dict[str, tuple[str, ...]] = {
     "Lung_Lesion": (
         r"(?:mass|masslike) effect",
         r"body mass",
-        r"mass like",
         r"(?:breast|abdominal|renal|thyroid|adrenal|liver|neck|prostate|colon|bone|bony|osseous|"
         r"skeletal) (?:mass(?:es)?|cancer|carcinoma|neoplasm|tumors?|metasta\w+)",
         r"tumor markers?",
@@ -290,7 +294,6 @@ _OTHER: dict[str, tuple[str, ...]] = {
         r"drains? into",
         r"leads? to",
         r"support the",
-        r"port(?:able|al)\b",
         r"line placement|tube placement$",
     ),
     "Fracture": (r"fracture lines?",),

@@ -66,9 +66,11 @@ class _Sentence:
         self.context = self.find(cues.CONTEXT_BEFORE, plain)
         self.hedged_after = self.find(cues.UNCERTAIN_AFTER, plain)
         self.hedged_before = self.find(cues.UNCERTAIN_BEFORE, plain)
+        self.hedged_list = self.find(cues.UNCERTAIN_LIST, plain)
         plain = self.mask(_EXCLUSIONS, plain)
         self.negated_after = self.find(cues.NEGATION_AFTER, plain)
         self.negated_before = self.find(cues.NEGATION_BEFORE, plain)
+        self.negated_near = self.find(cues.NEGATION_NEAR, plain)
 
     def find(self, pattern: re.Pattern[str], text: str) -> list[_Cue]:
         return [_Cue(*self.span(m.start(), m.end())) for m in pattern.finditer(text)]
@@ -86,7 +88,7 @@ class _Sentence:
 
         Args:
             past: index of the first token after the cue.
-            lists: whether the cue reaches through "," and "and" without an "or" behind them.
+            lists: whether the cue reaches through "," without an "or" behind it.
         """
         for i in range(past, len(self.words)):
             if i in self.breaks:
@@ -102,7 +104,7 @@ class _Sentence:
             return False
         if self._or_follows(first):
             return self._own_verb(first) and words[first] in ("the", "a", "an", "heart", "lungs")
-        if not lists:
+        if not lists and words[first - 1] == ",":
             return True
         return any(w in _ITEM_OF_ITS_OWN for w in words[first : first + 2]) or self._own_verb(first)
 
@@ -127,8 +129,8 @@ class _Sentence:
         """Return the token index from which a cue that begins at ``first`` reaches back."""
         words, joined, last_join = self.words, False, first
         i = first - 1
-        if i >= 0 and words[i] == ",":
-            i -= 1
+        while i >= 0 and (words[i] == "," or cues.VERB.fullmatch(words[i])):
+            i -= 1  # the cue's own verb: "infection | is | not excluded"
         while i >= 0:
             word = words[i]
             if word in (";", "but", "however", "although", "though", "while", "with", "without"):
@@ -197,13 +199,36 @@ def _finding(
     denial = sentence.reached_back(place, sentence.negated_after)
     if hedge and (denial is None or hedge.first <= denial.first):
         return UNCERTAIN
-    if denial or sentence.reached(place, sentence.negated_before):
+    if denial or _is_denied(sentence, place):
         return ABSENT
-    if sentence.reached(place, sentence.hedged_before, lists=False):
+    if sentence.reached(place, sentence.hedged_before, lists=False) or sentence.reached(
+        place, sentence.hedged_list
+    ):
         return UNCERTAIN
     if mention.kind == "hint" or _is_alternative(sentence, mention, place, others):
         return UNCERTAIN
     return PRESENT
+
+
+_NORMAL_NEXT = re.compile(
+    r"(?:(?:is|are|appears?|remains?) )(?:within )?(?:\w+ly )?(?:normal|unremarkable)\b"
+)
+
+
+def _is_denied(sentence: _Sentence, place: _Cue) -> bool:
+    """Whether a cue before the mention, in it or right at it rules it out."""
+    words = sentence.words
+    inside = words[place.first : place.past]
+    if any(word in ("not", "no", "without") for word in inside):
+        return True
+    if place.first and words[place.first - 1] in ("normal", "unremarkable"):
+        return True
+    if _NORMAL_NEXT.match(" ".join(words[place.past : place.past + 4])):
+        return True
+    return bool(
+        sentence.reached(place, sentence.negated_before)
+        or sentence.reached(place, sentence.negated_near, lists=False)
+    )
 
 
 def _is_alternative(
@@ -225,45 +250,51 @@ def _structure(sentence: _Sentence, mention: Mention, place: _Cue) -> int | None
     """Return the state of a structure from the nearest words about its size, None if none are."""
     words = sentence.words
     left = place.first
-    while left > 0 and not _divides(sentence, left - 1):
+    while left > 0 and not _divides(sentence, left - 1) and not _detaches(words[left - 1]):
         left -= 1
     right = place.past
     while right < len(words) and not _divides(sentence, right):
         right += 1
     end = right
-    while end < len(words) and not (end in sentence.breaks and words[end] != "there"):
+    while end < len(words) and end not in sentence.breaks and not _next_denial(words, end):
         end += 1
-    spans = (
-        (left, right),
-        (place.past, end),
-        (max(0, place.first - _CLOSE), place.first),
+    before, after = words[left : place.first], words[place.past : right]
+    state = _size(before, after)
+    if state is None:  # "heart size and mediastinal contours are normal"
+        state = _size([], words[place.past : end])
+    if state is None:  # "normal heart size and mediastinal contours"
+        near = words[max(0, place.first - _CLOSE) : place.first]
+        state = _size(near, [])
+    weak = mention.finding == "Cardiomegaly" and "mediast" in "".join(
+        words[place.first : place.past]
     )
-    for first, past in spans:
-        state = _size(sentence, first, past)
-        if state is not None:
-            weak = mention.finding == "Cardiomegaly" and "mediast" in mention_text(
-                sentence, mention
-            )
-            return UNCERTAIN if weak and state == PRESENT else state
-    return None
-
-
-def mention_text(sentence: _Sentence, mention: Mention) -> str:
-    """Return the words of a mention."""
-    return sentence.text[mention.start : mention.end]
+    return UNCERTAIN if weak and state == PRESENT else state
 
 
 def _divides(sentence: _Sentence, i: int) -> bool:
     return i in sentence.breaks or sentence.words[i] in (",", "and", "or")
 
 
-def _size(sentence: _Sentence, first: int, past: int) -> int | None:
-    text = f" {' '.join(sentence.words[first:past])} "
-    if cues.VAGUE.search(text):
+def _detaches(word: str) -> bool:
+    """Whether what stands before the word is about something else: "effusion obscures the"."""
+    return bool(cues.VERB.fullmatch(word)) or word in (
+        "over", "behind", "overlying", "by", "near", "at", "obscuring", "adjacent", "to", "along",
+    )  # fmt: skip
+
+
+def _next_denial(words: list[str], i: int) -> bool:
+    return words[i] in ("no", "without") and words[i - 1] == ","
+
+
+def _size(before: list[str], after: list[str]) -> int | None:
+    """Return what the words before and after a structure say of its size."""
+    left, right = f" {' '.join(before)} ", f" {' '.join(after)} "
+    if cues.VAGUE.search(left) or cues.VAGUE.search(right):
         return UNCERTAIN
-    normal, enlarged = cues.NORMAL.search(text), cues.ENLARGED.search(text)
-    if normal and (enlarged is None or normal.start() <= enlarged.start()):
-        return ABSENT
-    if enlarged:
-        return PRESENT
-    return UNCERTAIN if cues.STABLE.search(text) else None
+    for text, enlarging in ((left, cues.ENLARGED_BEFORE), (right, cues.ENLARGED_AFTER)):
+        normal, enlarged = cues.NORMAL.search(text), enlarging.search(text)
+        if normal and (enlarged is None or normal.start() <= enlarged.start()):
+            return ABSENT
+        if enlarged:
+            return PRESENT
+    return UNCERTAIN if cues.STABLE.search(left) or cues.STABLE.search(right) else None
