@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from simulation.phantom_anatomy import Canvas, draw_body, draw_chest
+from simulation.phantom_anatomy import draw_body
+from simulation.phantom_canvas import Canvas, draw_chest
 from simulation.phantom_findings import add_findings
 from simulation.phantom_patients import Visit
 

@@ -1,7 +1,7 @@
 """The signs of the 14 findings, each a function that adds density to a canvas.
 
 Cardiomegaly, the hyperinflation of emphysema and the volume loss of atelectasis and fibrosis are
-proportions of the chest itself (``phantom_anatomy.draw_chest``); what is drawn here is the rest.
+proportions of the chest itself (``phantom_canvas.draw_chest``); what is drawn here is the rest.
 Signs follow the descriptions of the Fleischner glossary (Hansell et al., Radiology 2008).
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from simulation.phantom_anatomy import SIDES, Canvas, Field
+from simulation.phantom_canvas import SIDES, Canvas, Field
 
 Sign = Callable[[Canvas, float, np.random.Generator], None]
 

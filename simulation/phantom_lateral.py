@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from simulation.phantom_anatomy import Canvas, draw_chest
+from simulation.phantom_canvas import Canvas, draw_chest
 from simulation.phantom_film import expose
 from simulation.phantom_patients import Visit
 
