@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.table import Table
 
-from ledger.console import JsonFlag, emit_json, err, out
+from ledger.console import JsonFlag, emit_json, out
 from ledger.errors import ConfigError
 from simulation.settings import parse_epsilon, read_config, settings_from
+
+if TYPE_CHECKING:
+    from server.results import RoundResult
 
 Option = typer.Option
 
 
 def simulate(
-    folder: Annotated[Path, Option("--out", help="Run folder to make, e.g. runs/first.")],
+    folder: Annotated[
+        Path | None, Option("--out", help="Run folder to make, e.g. runs/first.")
+    ] = None,
+    again: Annotated[
+        Path | None, Option("--resume", help="Go on with this run, from where it stopped.")
+    ] = None,
     config: Annotated[Path | None, Option(help="TOML file of settings; flags override it.")] = None,
     data: Annotated[
         str | None, Option(help="Folder in the NIH release's layout, or 'phantoms'.")
@@ -75,24 +83,31 @@ def simulate(
         "seed": seed, "cpus": cpus, "chain": chain,
     }  # fmt: skip
     given = {name: value for name, value in flags.items() if value is not None}
+    if (folder is None) == (again is None):
+        raise ConfigError("give either --out, a folder to make, or --resume, a run to go on with")
+    if again is not None and (given or config):
+        raise ConfigError("--resume goes on with the run's own settings; give no others")
     if config is not None and not config.is_file():
         raise ConfigError(f"there is no configuration file {config}")
     settings = settings_from({**(read_config(config) if config else {}), **given})
 
+    from simulation import run  # brings torch and Flower: only once all is checked
     from simulation.progress import Steps
     from simulation.report import round_line, run_record, run_table
-    from simulation.run import simulate as run  # brings torch and Flower: only once all is checked
 
-    report = run(
-        settings,
-        folder,
-        steps=Steps(quiet=as_json),
-        on_round=None if as_json else lambda result, auc: err.print(round_line(result, auc)),
-    )
+    shown = Steps(quiet=as_json)
+
+    def heard(result: RoundResult, auc: float | None) -> None:
+        shown.say(round_line(result, auc))
+
+    if again is not None:
+        report = run.resume(again, steps=shown, on_round=heard)
+    else:
+        report = run.simulate(settings, cast("Path", folder), steps=shown, on_round=heard)
     if as_json:
         emit_json(run_record(report))
         return
     table: Table = run_table(report)
     out.print(table)
-    out.print(f"Run folder: {folder}")
-    out.print(f"Audit it:   thoracle audit verify {folder}")
+    out.print(f"Run folder: {report.folder}")
+    out.print(f"Audit it:   thoracle audit verify {report.folder}")

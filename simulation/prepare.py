@@ -28,15 +28,16 @@ from client.evaluate_local import LOCAL_METRICS
 from client.home import HospitalSpec, open_hospital
 from client.learners import get_learner, module_to_model
 from client.learners.interface import Learner
+from client.learners.registry import from_description
 from client.shard import Shard, read_shard, write_shard
 from client.train import TrainPlan
 from client.trainer import TRAIN_METRICS
 from ledger.anchors import Anchors
-from ledger.canonical import canonical_json
+from ledger.canonical import canonical_json, parse_json
 from ledger.chain import Ledger
 from ledger.chain_rpc import connect
-from ledger.errors import OutputError
-from ledger.files import ObjectStore, atomic_write
+from ledger.errors import CodecError, ConfigError, OutputError
+from ledger.files import ObjectStore, atomic_write, read_bounded
 from ledger.keys import SCRYPT_N_SIMULATION, create_account, load_account, save_seal_key
 from ledger.manifest import Manifest, encode_model
 from ledger.seal import new_key
@@ -48,11 +49,12 @@ from simulation.feature_shift import as_partitioned
 from simulation.priors import nih_prior
 from simulation.privacy import RunPrivacy, privacy_of
 from simulation.progress import Steps
-from simulation.settings import Settings
+from simulation.settings import Settings, settings_from
 from simulation.testset import write_test_set
 from simulation.warm_start import warm_start
 
 RUN_FORMAT = "thoracle/run/v1"
+MAX_RUN = 1 << 22
 NO_CAP = 2**40 - 1
 """The cap of a hospital in a federation without privacy: nothing is ever charged against it."""
 
@@ -324,3 +326,28 @@ def privacy_record(privacy: RunPrivacy) -> dict[str, object]:
         ],
         "noise": "insecure-test" if privacy.insecure else "operating system",
     }
+
+
+def read_draft(folder: Path) -> tuple[Settings, Draft]:
+    """Read a run folder's settings and draft back from ``run.json``.
+
+    Raises:
+        ConfigError: the folder is no run, or its preparation never finished.
+    """
+    path = folder / "run.json"
+    if not path.is_file() or not (folder / "coordinator.json").is_file():
+        raise ConfigError(f"{folder} is no run that could go on: it was never fully prepared")
+    try:
+        record = parse_json(read_bounded(path, MAX_RUN), MAX_RUN)
+        if not isinstance(record, dict) or record.get("format") != RUN_FORMAT:
+            raise ConfigError(f"{path} is not of the format {RUN_FORMAT}")
+        return settings_from(record["config"]), Draft(
+            folder=folder,
+            learner=from_description(record["learner"]),
+            manifest=Manifest.from_json(record["manifest"]),
+            initial_model=bytes.fromhex(record["initial_model"]),
+            warm_start=record["warm_start"],
+            hospitals=tuple(item["name"] for item in record["hospitals"]),
+        )
+    except (CodecError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from None

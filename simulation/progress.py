@@ -17,7 +17,7 @@ class Steps:
     def say(self, what: str) -> None:
         """Print one line."""
         if not self._quiet:
-            err.print(f"[dim]{what}[/]")
+            err.print(what, style="dim", markup=False)
 
     @contextmanager
     def bar(self, what: str, total: int) -> Iterator[Callable[[], None]]:

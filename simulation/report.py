@@ -33,8 +33,9 @@ def run_table(report: RunReport) -> Table:
     table = Table(
         title="Audited rounds",
         title_justify="left",
-        box=box.SIMPLE,
+        box=box.SIMPLE_HEAD,
         pad_edge=False,
+        collapse_padding=True,
         caption="in, out, lost: accepted, refused, failed; fed, test: macro AUC over the hospitals'"
         " held-back patients, and on the central test list",
         caption_justify="left",

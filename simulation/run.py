@@ -13,13 +13,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from flwr.clientapp import ClientApp
 
 from client.learners.registry import from_description
 from ledger.bundle import export_bundle
+from ledger.chain_rpc import connect
 from ledger.errors import HospitalFailed, ThoracleError
-from ledger.files import atomic_write
+from ledger.files import atomic_write, read_bounded
 from ledger.manifest import Manifest
 from ledger.node import ManagedAnvil
 from ledger.node_process import find_anvil
@@ -27,7 +29,7 @@ from server.evaluate import TestSet, evaluate_model, read_model
 from server.home import CoordinatorSpec
 from server.results import RoundResult
 from simulation.flower import EXCHANGE_SLACK, client_app, go_offline, server_app
-from simulation.prepare import Draft, build_folder, deploy, round_plan
+from simulation.prepare import Draft, build_folder, deploy, read_draft, round_plan
 from simulation.progress import Steps
 from simulation.settings import Settings
 from simulation.testset import read_test_set
@@ -109,13 +111,51 @@ def prepared(settings: Settings, out: Path, steps: Steps) -> Iterator[CentralSco
         export_bundle(ledger.web3, ledger.anchors, draft.folder)
 
 
+def resume(
+    folder: Path,
+    *,
+    steps: Steps | None = None,
+    on_round: Callable[[RoundResult, float | None], None] | None = None,
+) -> RunReport:
+    """Go on with a run that was stopped or killed, from exactly where it stopped.
+
+    The chain's journal restores what its node lost, the live round is taken up in its own phase,
+    finished updates are sent again rather than trained again. A run that is complete is only
+    exported anew. The report holds the rounds that ended now.
+
+    Raises:
+        ConfigError: the folder is no run, or its preparation never finished.
+        RunBusy: another process is working on it.
+        LedgerUnavailable: the chain cannot be reached.
+    """
+    say = steps or Steps(quiet=True)
+    go_offline()
+    settings, draft = read_draft(folder)
+    spec = CoordinatorSpec.read(folder)
+    results: list[RoundResult] = []
+    with _chain(settings, folder, port=urlsplit(spec.rpc).port or 0):
+        scorer = CentralScores(draft)
+
+        def heard(result: RoundResult) -> None:
+            results.append(result)
+            score = scorer.score(result)
+            if on_round is not None:
+                on_round(result, score)
+
+        say.say("Taking up the run where it stopped")
+        run_flower(settings, folder, heard)
+        web3 = connect(spec.rpc)
+        export_bundle(web3, spec.anchors, folder)
+    return RunReport(folder=folder, rounds=tuple(results), central=scorer.found)
+
+
 @contextmanager
-def _chain(settings: Settings, folder: Path) -> Iterator[str]:
+def _chain(settings: Settings, folder: Path, port: int = 0) -> Iterator[str]:
     """Yield the address of a node: a managed one for the run, or the external one."""
     if settings.chain != ANVIL:
         yield settings.chain
         return
-    with ManagedAnvil(folder / "chain") as node:
+    with ManagedAnvil(folder / "chain", port=port) as node:
         yield node.url
 
 
@@ -128,7 +168,7 @@ class CentralScores:
         self._folder = draft.folder
         self._learner = from_description(draft.learner.describe())
         self._manifest: Manifest = draft.manifest
-        self._rows: list[dict[str, object]] = []
+        self._rows: list[dict[str, object]] = _read_rows(draft.folder / "central.csv")
         self.found: dict[int, float | None] = {}
 
     def score(self, result: RoundResult) -> float | None:
@@ -140,9 +180,10 @@ class CentralScores:
             read_model(path, self._manifest), self._learner, self._test, resamples=0
         )
         within = {view: scores.macro_auc for view, scores in found.within.items()}
+        self._rows = [row for row in self._rows if row["round"] != str(result.round)]
         self._rows.append(
             {
-                "round": result.round,
+                "round": str(result.round),
                 "model": result.model.hex(),
                 "macro_auc": found.overall.macro_auc,
                 "images": found.overall.images,
@@ -157,6 +198,13 @@ class CentralScores:
         atomic_write(self._folder / "central.csv", text.getvalue().encode())
         self.found[result.round] = found.overall.macro_auc
         return found.overall.macro_auc
+
+
+def _read_rows(path: Path) -> list[dict[str, object]]:
+    """Return the rows of ``central.csv`` that an earlier process wrote."""
+    if not path.is_file():
+        return []
+    return [dict(row) for row in csv.DictReader(read_bounded(path, 1 << 24).decode().splitlines())]
 
 
 def run_flower(
