@@ -11,6 +11,7 @@ import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -529,7 +530,7 @@ def test_a_garbled_record_is_a_finding_and_never_an_exception(
     junk = data.draw(st.binary(min_size=1, max_size=40))
     garbled = raw[:begin] + junk + raw[begin + data.draw(st.integers(0, 40)) :]
     assume(garbled != raw)
-    new = garbled if part == "header" else (garbled,)
+    new: Any = garbled if part == "header" else (garbled,)
     blocks[at] = dataclasses.replace(blocks[at], **{part: new})
     record = dataclasses.replace(facts.record, blocks=tuple(blocks))
     assert not audit(dataclasses.replace(facts, record=record)).clean
