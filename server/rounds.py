@@ -43,7 +43,8 @@ from server.draft import Draft, DraftFacts, draft
 from server.facts import read_facts
 from server.inbox import Inbox
 from server.plan import Keyring, RoundPlan
-from server.results import RoundResult, read_result
+from server.report import report_round
+from server.results import RoundResult
 from server.screen import ScreenPolicy
 from server.store import MAX_CONFIG_BYTES, RunStore
 from server.verify import RoundFacts, check_metrics
@@ -320,7 +321,7 @@ class Coordinator:
             raise WrongPhase(f"round {state.number} has no proposal yet", phase=state.phase)
         if state.phase is Phase.ATTESTING:
             self._end(state)
-        return self._report(state.number)
+        return report_round(self.ledger, self.store, self._inbox(state.number), state.number)
 
     def _end(self, state: RoundState) -> None:
         dissent = state.against & state.accepted
@@ -340,44 +341,6 @@ class Coordinator:
             self.ledger.finalise(self._account, number)
         except RoundClosed:
             return
-
-    def _report(self, number: int) -> RoundResult:
-        closing = self.ledger.closing(number)
-        if closing is None:
-            raise WrongPhase(f"round {number} is not over", phase=self.ledger.round().phase)
-        journal, inbox = self.store.journal, self._inbox(number)
-        done = journal.read(number, "closed")
-        if done is None:
-            done = {"ended": time.time()}
-            journal.record(number, "closed", done)
-        started = (journal.read(number, "opening") or done).get("started", done["ended"])
-        result = read_result(
-            self.ledger,
-            self.store,
-            closing,
-            failed=inbox.failures(),
-            answers=self._answers(number),
-            traffic=(self._sent_bytes(number), inbox.received_bytes()),
-            seconds=float(str(done["ended"])) - float(str(started)),
-        )
-        self.store.write_metrics(result.row())
-        return result
-
-    def _answers(self, number: int) -> dict[str, dict[str, float]]:
-        found = self.store.journal.matching(number, "answer/")
-        return {
-            step.removeprefix("answer/"): value["metrics"]
-            for step, value in found.items()
-            if isinstance(value["metrics"], dict)
-        }
-
-    def _sent_bytes(self, number: int) -> int:
-        opening, proposal = self.ledger.opening(number), self.ledger.proposal(number)
-        paths = [self.store.models.path(opening.base_model)]
-        if proposal is not None:
-            paths.append(self.store.sums.path(proposal.sum_digest))
-        sizes = sum(path.stat().st_size for path in paths if path.is_file())
-        return opening.roster_count * sizes
 
     # ---- helpers ----
 
