@@ -10,7 +10,8 @@ Ordering rules, round by round (a step relies only on those before it):
 5. The proposed model is, byte for byte, base + S * step / W by the normative formula.
 
 In a round that became final each is a failure. In one that was aborted nothing was built on the
-proposal: what is wrong with it then is a note, and tells whether a dissent was borne out.
+proposal: what is wrong with it then is a note, and tells whether a dissent was borne out. A stored
+file that is not what its name says is a failure in any round.
 """
 
 from __future__ import annotations
@@ -110,7 +111,11 @@ class Auditor:
         try:
             result = step()
         except (CodecError, StoreError, SumError, ContractError) as error:
-            self.check(False, check, f"{what}: {error}", type(error), hospital=hospital)
+            # A stored file that is not what its name says was edited, however its round ended.
+            edited: Severity | None = "failure" if isinstance(error, EvidenceMismatch) else None
+            self.check(
+                False, check, f"{what}: {error}", type(error), hospital=hospital, severity=edited
+            )
             return None
         self.check(True, check, what, ThoracleError, hospital=hospital)
         return result

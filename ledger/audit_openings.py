@@ -120,7 +120,14 @@ def _ciphertext(
         )
         return None
     except StoreError as error:
-        auditor.check(False, "evidence stored", str(error), type(error), hospital=commit.hospital)
+        auditor.check(
+            False,
+            "evidence stored",
+            str(error),
+            type(error),
+            hospital=commit.hospital,
+            severity="failure",  # edited, however the round ended
+        )
         return None
     auditor.check(True, "evidence stored", "", EvidenceMissing)
     return data

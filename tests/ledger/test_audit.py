@@ -316,6 +316,11 @@ def test_true_dissent_is_borne_out(tmp_path: Path) -> None:
     assert report.clean  # the base model stands
     assert "SumMismatch" in {item.error for item in report.findings}
     assert not [item for item in report.findings if item.check == "dissent borne out"]
+    for folder in ("sums", "evidence"):  # in an aborted round too, what is stored must be whole
+        path = next(item for item in sorted((tmp_path / folder).iterdir()) if item.is_file())
+        flip(path)
+        assert "EvidenceMismatch" in names(audit(facts_of(tmp_path)))
+        flip(path)
 
 
 def test_a_reason_that_does_not_exist(tmp_path: Path) -> None:
