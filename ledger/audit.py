@@ -221,7 +221,8 @@ def _own_marks(history: History | None) -> tuple[str, ...]:
 
 def _order(item: Finding) -> tuple[object, ...]:
     severity = ("failure", "unproven", "note").index(item.severity)
-    return severity, LEVELS.index(item.level), item
+    # What never ran comes after what was wrong: the latter is usually why.
+    return severity, item.check == "coverage", LEVELS.index(item.level), item
 
 
 def _check_not_empty(history: History | None, reached: tuple[Level, ...], book: Book) -> None:
