@@ -1,8 +1,9 @@
 """Whose radiographs a simulated federation trains and is scored on.
 
 ``data`` names a folder of any kind of source, or several separated by commas, which are joined
-(``--partition source`` makes each a hospital). The model has the 14 NIH findings: what a source
-does not label of them is unknown and masked, what it labels beside them is left out.
+(``--partition source`` makes each a hospital). The model tells the 14 NIH findings, or with
+``findings = "union"`` all that any source labels. What a source does not label of them is unknown
+and masked; what it labels beside them is left out.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from client.data.records import FINDINGS, Cohort
 from client.data.sources import has_list, load_sources
-from client.data.vocabulary import project
+from client.data.vocabulary import project, union
 from ledger.errors import DataError
 from simulation.partition import Indices, partition, split_patients
 from simulation.phantoms import write_phantoms
@@ -50,8 +51,10 @@ def gather(settings: Settings, phantom_folder: Path) -> Cohorts:
     if settings.data == PHANTOMS:
         write_phantoms(phantom_folder, settings.patients, settings.seed, size=settings.size)
         roots = [phantom_folder]
-    train = project(load_sources(roots, "train"), FINDINGS)
-    test = _test_cohort(settings, roots)
+    loaded = load_sources(roots, "train")
+    findings = union([loaded.vocabulary]) if settings.findings == "union" else FINDINGS
+    train = project(loaded, findings)
+    test = _test_cohort(settings, roots, findings)
     _no_shared_patients(train, test, separate=bool(settings.test))
     rows = partition(train, settings.hospitals, settings.partition, settings.seed)
     shares = []
@@ -62,12 +65,12 @@ def gather(settings: Settings, phantom_folder: Path) -> Cohorts:
     return Cohorts(train=train, hospitals=tuple(shares), test=test)
 
 
-def _test_cohort(settings: Settings, roots: list[Path]) -> Cohort | None:
+def _test_cohort(settings: Settings, roots: list[Path], findings: tuple[str, ...]) -> Cohort | None:
     """Return the folder given for scoring, or else the data's own test lists, if any."""
     if settings.test:
-        return project(load_sources([Path(settings.test)], "test"), FINDINGS)
+        return project(load_sources([Path(settings.test)], "test"), findings)
     listed = [root for root in roots if has_list(root, "test")]
-    return project(load_sources(listed, "test"), FINDINGS) if listed else None
+    return project(load_sources(listed, "test"), findings) if listed else None
 
 
 def _no_shared_patients(train: Cohort, test: Cohort | None, *, separate: bool) -> None:

@@ -27,16 +27,20 @@ def simulate(
     ] = None,
     config: Annotated[Path | None, Option(help="TOML file of settings; flags override it.")] = None,
     data: Annotated[
-        str | None, Option(help="Folder in the NIH release's layout, or 'phantoms'.")
+        str | None, Option(help="Folder of radiographs (several: a,b), or 'phantoms'.")
     ] = None,
     test: Annotated[
         str | None, Option(help="Folder to score centrally on; default: the data's test list.")
+    ] = None,
+    findings: Annotated[
+        str | None, Option(help="nih (its 14), or union: all that any source labels.")
     ] = None,
     patients: Annotated[int | None, Option(help="Phantom patients to draw.")] = None,
     hospitals: Annotated[int | None, Option(help="How many hospitals train together.")] = None,
     rounds: Annotated[int | None, Option(help="Federated rounds.")] = None,
     partition: Annotated[
-        str | None, Option(help="iid, dirichlet:ALPHA, quantity:ALPHA or silos.")
+        str | None,
+        Option(help="iid, silos, source, dirichlet:ALPHA, quantity:ALPHA, feature:STRENGTH."),
     ] = None,
     learner: Annotated[
         str | None, Option(help="Model family: vit, cnn or an installed one.")
@@ -75,7 +79,7 @@ def simulate(
     Example: thoracle simulate --data phantoms --hospitals 3 --rounds 3 --out runs/first
     """
     flags: dict[str, Any] = {
-        "data": data, "test": test, "patients": patients, "hospitals": hospitals,
+        "data": data, "test": test, "findings": findings, "patients": patients, "hospitals": hospitals,
         "rounds": rounds, "partition": partition, "learner": learner, "size": size,
         "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate,
         "epsilon": None if epsilon is None else parse_epsilon(epsilon), "delta": delta,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
+from client.data.records import FINDINGS
 from ledger.canonical import parse_json
 from ledger.console import JsonFlag, emit_json, out, progress
 from ledger.errors import ConfigError, DataError, EvidenceMismatch, EvidenceMissing
@@ -39,12 +40,14 @@ class Chosen:
         run: the run folder.
         learner: the family's name and options.
         manifest: the model's tensors.
+        findings: what the model tells, in its outputs' order.
     """
 
     path: Path
     run: Path
     learner: dict[str, object]
     manifest: Manifest
+    findings: tuple[str, ...]
 
 
 def evaluate(
@@ -89,7 +92,7 @@ def evaluate(
         reading = bar.add_task("reading radiographs", total=None)
         scoring = bar.add_task("scoring", total=None)
         test = _test_set(
-            chosen.run,
+            chosen,
             data,
             subset,
             learner.input_size,
@@ -136,7 +139,8 @@ def choose(target: Path, number: int | None = None) -> Chosen:
         digest = _digest_after(run, number, str(record.get("initial_model", "")))
         path = run / "models" / f"{digest}.safetensors"
     manifest = Manifest.from_json(record.get("manifest"))
-    return Chosen(path=path, run=run, learner=learner, manifest=manifest)
+    findings = tuple(str(name) for name in record.get("findings", FINDINGS))
+    return Chosen(path=path, run=run, learner=learner, manifest=manifest, findings=findings)
 
 
 def _digest_after(run: Path, number: int | None, initial: str) -> str:
@@ -158,19 +162,20 @@ def _digest_after(run: Path, number: int | None, initial: str) -> str:
 
 
 def _test_set(
-    run: Path, data: Path | None, subset: str, size: int, watch: Callable[[int, int], None]
+    chosen: Chosen, data: Path | None, subset: str, size: int, watch: Callable[[int, int], None]
 ) -> TestSet:
-    from client.data.nih import load_nih
     from client.data.preprocess import load_pixels
+    from client.data.sources import load_source
+    from client.data.vocabulary import project
     from server.evaluate import TestSet
     from simulation.testset import read_test_set
 
     if data is None:
-        own = run / "test.npz"
+        own = chosen.run / "test.npz"
         if not own.is_file():
             raise DataError("the run has no test set of its own: give --data FOLDER")
         return read_test_set(own)
-    cohort = load_nih(data, SUBSETS[subset])
+    cohort = project(load_source(data, SUBSETS[subset]), chosen.findings)
     return TestSet(
         pixels=load_pixels(cohort, size, progress=watch),
         labels=cohort.label_matrix(),

@@ -23,7 +23,7 @@ from eth_account.signers.local import LocalAccount
 from numpy.typing import NDArray
 
 from client.data.preprocess import load_pixels
-from client.data.records import Cohort
+from client.data.records import FINDINGS, Cohort
 from client.evaluate_local import LOCAL_METRICS
 from client.home import HospitalSpec, open_hospital
 from client.learners import get_learner, module_to_model
@@ -46,7 +46,7 @@ from server.plan import RoundPlan
 from server.screen import ScreenPolicy, noise_floor
 from simulation.cohorts import Cohorts, gather
 from simulation.feature_shift import as_partitioned
-from simulation.priors import nih_prior
+from simulation.priors import public_prior
 from simulation.privacy import RunPrivacy, privacy_of
 from simulation.progress import Steps
 from simulation.settings import Settings, settings_from
@@ -69,6 +69,7 @@ class Draft:
     initial_model: bytes
     warm_start: dict[str, object] | None
     hospitals: tuple[str, ...]
+    findings: tuple[str, ...] = FINDINGS
 
 
 def build_folder(settings: Settings, out: Path, steps: Steps) -> Draft:
@@ -80,8 +81,8 @@ def build_folder(settings: Settings, out: Path, steps: Steps) -> Draft:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"the run folder {out} is not empty; choose another name or remove it")
-    learner = learner_of(settings)
-    privacy_of(settings, train_plan(settings))  # refuses wrong options before any work
+    learner_of(settings)  # refuses wrong options before any work
+    privacy_of(settings, train_plan(settings))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
@@ -92,7 +93,7 @@ def build_folder(settings: Settings, out: Path, steps: Steps) -> Draft:
         cohorts = gather(settings, draft / "phantoms")
         names = _write_hospitals(settings, cohorts, draft, steps)
         _write_test(settings, cohorts.test, draft)
-        model = _write_model(settings, learner, draft, steps)
+        model = _write_model(settings, cohorts.train.vocabulary, draft, steps)
         _write_coordinator(draft)
         draft.chmod(0o755)
         if out.exists():
@@ -105,13 +106,14 @@ def build_folder(settings: Settings, out: Path, steps: Steps) -> Draft:
     return replace(model, folder=out, hospitals=names)
 
 
-def learner_of(settings: Settings) -> Learner:
-    """Return the learner the settings name.
+def learner_of(settings: Settings, labels: int = len(FINDINGS)) -> Learner:
+    """Return the learner the settings name, for so many findings.
 
     Raises:
         ConfigError: it is unknown, or an option is wrong.
     """
-    return get_learner(settings.learner, input_size=settings.size, **settings.learner_options)
+    options = {"labels": labels, **settings.learner_options}
+    return get_learner(settings.learner, input_size=settings.size, **options)
 
 
 def train_plan(settings: Settings) -> TrainPlan:
@@ -219,9 +221,12 @@ def _write_test(settings: Settings, cohort: Cohort | None, folder: Path) -> None
     write_test_set(folder / "test.npz", cohort, pixels)
 
 
-def _write_model(settings: Settings, learner: Learner, folder: Path, steps: Steps) -> Draft:
-    module = learner.build(settings.seed, nih_prior())
-    public = warm_start(settings, learner, module, folder, steps)
+def _write_model(
+    settings: Settings, findings: tuple[str, ...], folder: Path, steps: Steps
+) -> Draft:
+    learner = learner_of(settings, len(findings))
+    module = learner.build(settings.seed, public_prior(findings))
+    public = warm_start(settings, learner, module, folder, steps, findings)
     model = module_to_model(module, learner.shared(module))
     store = ObjectStore(folder / "models", ".safetensors")
     return Draft(
@@ -231,6 +236,7 @@ def _write_model(settings: Settings, learner: Learner, folder: Path, steps: Step
         initial_model=store.put(encode_model(model)),
         warm_start=public,
         hospitals=(),
+        findings=findings,
     )
 
 
@@ -304,6 +310,7 @@ def write_run(settings: Settings, draft: Draft, anchors: Anchors, founders: list
             for name, address in zip(draft.hospitals, founders, strict=True)
         ],
         "learner": draft.learner.describe(),
+        "findings": list(draft.findings),
         "manifest": draft.manifest.to_json(),
         "initial_model": draft.initial_model.hex(),
         "warm_start": draft.warm_start,
@@ -348,6 +355,7 @@ def read_draft(folder: Path) -> tuple[Settings, Draft]:
             initial_model=bytes.fromhex(record["initial_model"]),
             warm_start=record["warm_start"],
             hospitals=tuple(item["name"] for item in record["hospitals"]),
+            findings=tuple(record.get("findings", FINDINGS)),
         )
     except (CodecError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None

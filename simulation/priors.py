@@ -7,6 +7,7 @@ that trains here, so a model may start from them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import MappingProxyType
 
 from client.data.records import FINDINGS
@@ -32,6 +33,30 @@ _COUNTS = MappingProxyType(
 )
 
 
+_STUDIES = 187_641
+_STUDY_COUNTS = MappingProxyType(
+    {
+        "Enlarged_Cardiomediastinum": 9_020,
+        "Lung_Opacity": 92_669,
+        "Lung_Lesion": 6_856,
+        "Pleural_Other": 2_441,
+        "Fracture": 7_270,
+        "Support_Devices": 105_831,
+    }
+)
+"""Studies with each further finding in CheXpert (Irvin et al., AAAI 2019, table 1)."""
+
+UNPUBLISHED = 0.05
+"""Where a finding of neither release starts: rare, as findings are."""
+
+
 def nih_prior() -> tuple[float, ...]:
     """Return the share of images with each of the 14 findings, in the release's order."""
-    return tuple(_COUNTS[name] / _IMAGES for name in FINDINGS)
+    return public_prior(FINDINGS)
+
+
+def public_prior(findings: Sequence[str]) -> tuple[float, ...]:
+    """Return the published share of positives of each finding (canonical names)."""
+    known = {name: count / _IMAGES for name, count in _COUNTS.items()}
+    known.update({name: count / _STUDIES for name, count in _STUDY_COUNTS.items()})
+    return tuple(known.get(name, UNPUBLISHED) for name in findings)

@@ -27,9 +27,13 @@ class Settings:
     """
 
     data: str = PHANTOMS
-    """A folder in the NIH release's layout, or ``phantoms``."""
+    """A folder of radiographs (several with commas between), or ``phantoms``."""
     test: str = ""
     """A folder for central scoring; empty: the data's own ``test_list.txt``, if it has one."""
+    findings: str = "nih"
+    """What the model tells: ``nih`` (its 14 findings), or ``union`` (all that any source labels).
+
+    What a source does not label is unknown for its images, and masked."""
     patients: int = 360
     """Phantom patients to draw, when ``data`` is ``phantoms``."""
     hospitals: int = 3
@@ -105,6 +109,8 @@ class Settings:
         _at_least("multiplicity", self.multiplicity, 1, 64)
         if not 0 <= self.epsilon <= MAX_EPSILON or not 1e-12 <= self.delta < 0.01:
             raise ConfigError("epsilon must be at most 1000, or off; delta below 0.01")
+        if self.findings not in {"nih", "union"}:
+            raise ConfigError(f"findings are nih or union, not {self.findings!r}")
         if self.unit not in {"patient", "image"}:
             raise ConfigError("unit must be patient or image")
         for name in ("learning_rate", "max_norm", "coordinate_drift", "clip_norm"):

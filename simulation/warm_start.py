@@ -7,12 +7,15 @@ contract is deployed with, so everybody starts from it and can see that they do.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
 
-from client.data.nih import LISTS, load_nih
 from client.data.preprocess import load_pixels
+from client.data.records import FINDINGS
+from client.data.sources import load_sources
+from client.data.vocabulary import project
 from client.learners.interface import Learner
 from client.train import TrainPlan, train
 from simulation.phantoms import write_phantoms
@@ -24,7 +27,12 @@ _SEED_SHIFT = 1_000_003
 
 
 def warm_start(
-    settings: Settings, learner: Learner, module: nn.Module, scratch: Path, steps: Steps
+    settings: Settings,
+    learner: Learner,
+    module: nn.Module,
+    scratch: Path,
+    steps: Steps,
+    findings: Sequence[str] = FINDINGS,
 ) -> dict[str, object] | None:
     """Train ``module`` in place on public data; what was done, or None where nothing was asked.
 
@@ -39,7 +47,7 @@ def warm_start(
         write_phantoms(
             root, settings.patients, settings.seed + _SEED_SHIFT, size=settings.size, test_share=0.0
         )
-    cohort = load_nih(root, "train" if (root / LISTS["train"]).is_file() else None)
+    cohort = project(load_sources([root], "train"), findings)
     plan = TrainPlan(
         epochs=settings.warm_epochs,
         batch_size=settings.batch_size,

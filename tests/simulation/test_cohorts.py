@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 
 from client.data.records import FINDINGS
-from ledger.errors import DataError
+from client.shard import read_shard
+from ledger.errors import ConfigError, DataError
 from simulation.cohorts import gather
 from simulation.phantoms import write_phantoms
+from simulation.prepare import build_folder
+from simulation.priors import UNPUBLISHED, nih_prior, public_prior
+from simulation.progress import Steps
 from simulation.settings import Settings
 
 
@@ -57,3 +61,32 @@ def test_sources_with_other_vocabularies_train_together(
 def test_a_folder_that_is_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="none of the known sources"):
         gather(Settings(data=str(tmp_path), size=32), tmp_path / "p")
+
+
+def test_the_union_of_findings(trees: dict[str, Path], tmp_path: Path) -> None:
+    settings = Settings(
+        data=f"{trees['nih']},{trees['chexpert']}",
+        hospitals=2,
+        partition="source",
+        findings="union",
+        size=32,
+        learner="cnn",
+        learner_options={"width": 8},
+    )
+    found = gather(settings, tmp_path / "p")
+    assert found.train.vocabulary[:14] == FINDINGS
+    assert "Fracture" in found.train.vocabulary
+    draft = build_folder(settings, tmp_path / "run", Steps(quiet=True))
+    assert draft.findings == found.train.vocabulary
+    assert draft.learner.labels == len(draft.findings) == 20
+    shard = read_shard(draft.folder / "hospitals" / "1" / "shard.npz")
+    assert shard.train_labels.shape[1] == 20
+    prior = public_prior(draft.findings)
+    assert prior[:14] == nih_prior()
+    assert all(0 < share < 1 for share in prior)
+    assert public_prior(["Something_Else"]) == (UNPUBLISHED,)
+
+
+def test_findings_are_nih_or_union() -> None:
+    with pytest.raises(ConfigError, match="findings are nih or union"):
+        Settings(findings="all")
