@@ -79,7 +79,8 @@ def simulate(
     Example: thoracle simulate --data phantoms --hospitals 3 --rounds 3 --out runs/first
     """
     flags: dict[str, Any] = {
-        "data": data, "test": test, "findings": findings, "patients": patients, "hospitals": hospitals,
+        "data": data, "test": test, "findings": findings, "patients": patients,
+        "hospitals": hospitals,
         "rounds": rounds, "partition": partition, "learner": learner, "size": size,
         "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate,
         "epsilon": None if epsilon is None else parse_epsilon(epsilon), "delta": delta,
