@@ -21,14 +21,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 from eth_account.signers.local import LocalAccount
 
-from ledger.canonical import parse_json
 from ledger.chain import Ledger
 from ledger.chain_types import RoundState
 from ledger.errors import (
     AttestationsMissing,
     CommitWindowClosed,
     CommitWindowOpen,
-    EvidenceMismatch,
     RoundClosed,
     RoundFinalisable,
     TooFewAccepted,
@@ -38,16 +36,14 @@ from ledger.manifest import Manifest, decode_model
 from ledger.messages import AttestReply, ProposalOrder, TrainOrder, TrainReply
 from ledger.seal import key_digest
 from ledger.statement import Domain, Phase, Proposal, bitmap_of
-from server.decide import Decisions, decide
-from server.draft import Draft, DraftFacts, draft
-from server.facts import read_facts
+from server.bench import Bench
+from server.draft import Draft
 from server.inbox import Inbox
 from server.plan import Keyring, RoundPlan
-from server.report import report_round
+from server.report import ANSWER, report_round
 from server.results import RoundResult
-from server.screen import ScreenPolicy
-from server.store import MAX_CONFIG_BYTES, RunStore
-from server.verify import RoundFacts, check_metrics
+from server.store import RunStore
+from server.verify import check_metrics
 
 Wait = Callable[[int], None]
 """Returns once the chain's clock has reached a Unix second."""
@@ -85,8 +81,14 @@ class Coordinator:
         self.manifest = manifest
         self._account = account
         self._keyring = keyring
+        self.bench = Bench(
+            store=store,
+            ledger=ledger,
+            keyring=keyring,
+            manifest=manifest,
+            other_domains=tuple(other_domains),
+        )
         self._wait = wait or self._sleep_until
-        self._other_domains = other_domains
 
     # ---- step 1: open ----
 
@@ -212,61 +214,14 @@ class Coordinator:
                 closesAt=state.commit_deadline,
                 time=self.ledger.clock(),
             )
-        facts, config = self._facts(number)
-        decisions = self._decide(facts, config)
+        case = self.bench.take_up(number)
+        decisions = self.bench.decide(case, self._inbox(number))
         try:
-            found = draft(decisions, self._draft_facts(facts, config))
-            self._keep(found)
-            self._send_proposal(found)
+            self._send_proposal(self.bench.draft(decisions, case))
         except TooFewAccepted:
             self._abort(number)
             return None
         return self.ledger.proposal(number)
-
-    def _facts(self, number: int) -> tuple[RoundFacts, dict[str, object]]:
-        opening = self.ledger.opening(number)
-        config = parse_json(self.store.get_config(opening.config_digest), MAX_CONFIG_BYTES)
-        if not isinstance(config, dict):
-            raise EvidenceMismatch(f"the configuration of round {number} is not a JSON object")
-        facts = read_facts(
-            self.ledger,
-            number,
-            config=config,
-            manifest=self.manifest,
-            key_epoch=self._keyring.announced(opening.key_digest).epoch,
-            other_domains=self._other_domains,
-        )
-        return facts, config
-
-    def _decide(self, facts: RoundFacts, config: Mapping[str, object]) -> Decisions:
-        inbox = self._inbox(facts.opening.round)
-        stored = self._keyring.announced(facts.opening.key_digest)
-        decisions = decide(
-            inbox.replies(facts.commits),
-            facts,
-            self._keyring.opener(stored),
-            ScreenPolicy.from_config(config.get("screen")),
-            inbox.unreadable(),
-        )
-        self.store.put_decisions(decisions.round, decisions.to_json())
-        return decisions
-
-    def _draft_facts(self, facts: RoundFacts, config: Mapping[str, object]) -> DraftFacts:
-        quantiser = config["quantiser"]
-        exponent = quantiser["step_exponent"] if isinstance(quantiser, dict) else None
-        return DraftFacts(
-            domain=facts.domain,
-            manifest=facts.manifest,
-            step_exponent=int(str(exponent)),
-            norm_bound=facts.opening.norm_bound,
-            base_model=self.store.models.get(facts.opening.base_model),
-            commits=facts.commits,
-        )
-
-    def _keep(self, found: Draft) -> None:
-        self.store.sums.put(found.sum_bytes)
-        self.store.models.put(found.model_bytes)
-        self.store.put_decisions(found.decisions.round, found.decisions.to_json())
 
     def _send_proposal(self, found: Draft) -> None:
         accepted, refused = found.decisions.accepted(), found.decisions.refused()
@@ -305,7 +260,7 @@ class Coordinator:
         if reply.round != number:
             return
         check_metrics(reply.metrics, frozenset(self.plan.metrics))
-        step = f"answer/{reply.hospital}"
+        step = f"{ANSWER}{reply.hospital}"
         if self.store.journal.read(number, step) is None:
             self.store.journal.record(number, step, {"metrics": dict(reply.metrics)})
 

@@ -134,9 +134,13 @@ class Forged:
 
 def decisions_of(world: World) -> Decisions:
     """Return the coordinator's honest decisions on the live round, updates opened."""
-    coordinator = world.coordinator
-    facts, config = coordinator._facts(world.ledger.round().number)
-    return coordinator._decide(facts, config)
+    return decided(world, world.ledger.round().number)
+
+
+def decided(world: World, number: int) -> Decisions:
+    """Decide on a round from its evidence, as the coordinator did and a replay does."""
+    bench = world.coordinator.bench
+    return bench.decide(bench.take_up(number), world.coordinator._inbox(number))
 
 
 def honest_sum(decisions: Decisions) -> NDArray[np.int64]:

@@ -22,7 +22,7 @@ from ledger.statement import QMAX, Outcome
 from server.decide import Decisions
 from tests.attacks import forge
 from tests.attacks.case import Case, Scene
-from tests.attacks.forge import ROGUE, honest_q, honest_sum
+from tests.attacks.forge import ROGUE, decided, honest_q, honest_sum
 from tests.world import World
 
 ROOM = "the sum"
@@ -178,9 +178,8 @@ def _named_by_replay(world: World) -> set[int]:
 
 def replayed(world: World) -> dict[int, NDArray[np.int16]]:
     """Open round 2's evidence with the key: the updates as committed, by seat."""
-    facts, config = world.coordinator._facts(2)
     kept = world.store.get_decisions(2)
-    decisions = world.coordinator._decide(facts, config)
+    decisions = decided(world, 2)
     assert world.store.get_decisions(2) == kept, "a replay decides the same"
     seats = [str(signer.address) for signer in world.accounts]
     return {seats.index(hospital): q for hospital, q in decisions.updates.items()}
@@ -210,19 +209,13 @@ def _false_dissent(scene: Scene) -> None:
     assert world.coordinator.finish().outcome is Outcome.ABORTED
     proposal = world.ledger.proposal(2)
     assert proposal is not None
-    total = honest_sum(decisions_of_closed(world))
+    total = honest_sum(decided(world, 2))
     honest = world.store.sums.get(proposal.sum_digest)
     assert honest.endswith(total.astype("<i8").tobytes()), "the proposed sum is right"
     assert _named_by_replay(world) == set()
     against = [a.hospital for a in world.ledger.answers(2).values() if a.kind == "dissented"]
     assert against == [world.accounts[ROGUE].address]
     scene.dissented(ROGUE)
-
-
-def decisions_of_closed(world: World) -> Decisions:
-    """Return the decisions of round 2, made again from its evidence."""
-    facts, config = world.coordinator._facts(2)
-    return world.coordinator._decide(facts, config)
 
 
 def _starved(scene: Scene) -> None:
