@@ -182,7 +182,7 @@ class WrongDomain(Refusal):
 
 
 class DuplicateUpdate(Refusal):
-    """The hospital sent a second update in one round."""
+    """A second update of one hospital in one round, or an update that is also another hospital's."""
 
     code = 26
 

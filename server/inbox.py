@@ -8,6 +8,7 @@ counts, whenever it comes, and at most one other is kept as evidence.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
 from eth_utils.address import is_checksum_address
@@ -31,6 +32,11 @@ from server.store import RunStore
 _REPLY, _UNREADABLE, _FAILED = "reply/", "unreadable/", "failed/"
 
 
+@lru_cache(maxsize=4)
+def _update_bytes(manifest: Manifest) -> int:
+    return len(encode_tensors(manifest, np.zeros(manifest.size, dtype=np.int16)))
+
+
 class Inbox:
     """The replies of one round, kept in the run's evidence and journal.
 
@@ -44,9 +50,8 @@ class Inbox:
     def __init__(self, store: RunStore, number: int, manifest: Manifest, recipients: int) -> None:
         self._store = store
         self._number = number
-        file = len(encode_tensors(manifest, np.zeros(manifest.size, dtype=np.int16)))
         # Room for wrong dtypes and extra tensors, which the codec then names.
-        self.limit = sealed_size(4 * file + (1 << 17), recipients)
+        self.limit = sealed_size(4 * _update_bytes(manifest) + (1 << 17), recipients)
 
     def put(self, reply: TrainReply, commit: Commit | None) -> None:
         """Store a reply durably; the same reply again changes nothing.
