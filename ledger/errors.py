@@ -182,7 +182,7 @@ class WrongDomain(Refusal):
 
 
 class DuplicateUpdate(Refusal):
-    """A second update of one hospital in one round, or an update that is also another hospital's."""
+    """A second update of one hospital in a round, or one that is also another hospital's."""
 
     code = 26
 
