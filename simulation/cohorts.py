@@ -11,10 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from client.data.pipeline import Preprocessing
 from client.data.records import FINDINGS, Cohort
 from client.data.sources import has_list, load_sources
 from client.data.vocabulary import project, union
-from ledger.errors import DataError
+from ledger.errors import ConfigError, DataError
 from simulation.partition import Indices, partition, split_patients
 from simulation.phantoms import write_phantoms
 from simulation.settings import PHANTOMS, Settings
@@ -63,6 +64,19 @@ def gather(settings: Settings, phantom_folder: Path) -> Cohorts:
         kept, held = split_patients(part, settings.held_back, settings.seed + number)
         shares.append(Shares(train=mine[kept], held=mine[held]))
     return Cohorts(train=train, hospitals=tuple(shares), test=test)
+
+
+def preprocessing_of(settings: Settings) -> Preprocessing:
+    """Return what is done to every film.
+
+    Raises:
+        ConfigError: an option is unknown or out of range.
+    """
+    try:
+        return Preprocessing(size=settings.size, **settings.preprocess_options)
+    except TypeError:
+        known = ", ".join(name for name in Preprocessing(size=64).config() if name != "size")
+        raise ConfigError(f"preprocess_options are {known}") from None
 
 
 def _test_cohort(settings: Settings, roots: list[Path], findings: tuple[str, ...]) -> Cohort | None:

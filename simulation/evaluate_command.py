@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -41,6 +41,7 @@ class Chosen:
         learner: the family's name and options.
         manifest: the model's tensors.
         findings: what the model tells, in its outputs' order.
+        films: how the run preprocessed its films, beside their size.
     """
 
     path: Path
@@ -48,6 +49,7 @@ class Chosen:
     learner: dict[str, object]
     manifest: Manifest
     findings: tuple[str, ...]
+    films: dict[str, Any]
 
 
 def evaluate(
@@ -140,7 +142,11 @@ def choose(target: Path, number: int | None = None) -> Chosen:
         path = run / "models" / f"{digest}.safetensors"
     manifest = Manifest.from_json(record.get("manifest"))
     findings = tuple(str(name) for name in record.get("findings", FINDINGS))
-    return Chosen(path=path, run=run, learner=learner, manifest=manifest, findings=findings)
+    settings = record.get("config")
+    films = settings.get("preprocess_options", {}) if isinstance(settings, dict) else {}
+    return Chosen(
+        path=path, run=run, learner=learner, manifest=manifest, findings=findings, films=films
+    )
 
 
 def _digest_after(run: Path, number: int | None, initial: str) -> str:
@@ -164,6 +170,7 @@ def _digest_after(run: Path, number: int | None, initial: str) -> str:
 def _test_set(
     chosen: Chosen, data: Path | None, subset: str, size: int, watch: Callable[[int, int], None]
 ) -> TestSet:
+    from client.data.pipeline import Preprocessing
     from client.data.preprocess import load_pixels
     from client.data.sources import load_source
     from client.data.vocabulary import project
@@ -177,7 +184,9 @@ def _test_set(
         return read_test_set(own)
     cohort = project(load_source(data, SUBSETS[subset]), chosen.findings)
     return TestSet(
-        pixels=load_pixels(cohort, size, progress=watch),
+        pixels=load_pixels(
+            cohort, size, progress=watch, plan=Preprocessing(size=size, **chosen.films)
+        ),
         labels=cohort.label_matrix(),
         findings=cohort.vocabulary,
         patients=tuple(record.patient for record in cohort.records),

@@ -44,7 +44,7 @@ from ledger.seal import new_key
 from ledger.statement import BASIS, Rules, Unit
 from server.plan import RoundPlan
 from server.screen import ScreenPolicy, noise_floor
-from simulation.cohorts import Cohorts, gather
+from simulation.cohorts import Cohorts, gather, preprocessing_of
 from simulation.feature_shift import as_partitioned
 from simulation.priors import public_prior
 from simulation.privacy import RunPrivacy, privacy_of
@@ -81,7 +81,8 @@ def build_folder(settings: Settings, out: Path, steps: Steps) -> Draft:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"the run folder {out} is not empty; choose another name or remove it")
-    learner_of(settings)  # refuses wrong options before any work
+    learner_of(settings)  # these refuse wrong options before any work
+    preprocessing_of(settings)
     privacy_of(settings, train_plan(settings))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -188,7 +189,7 @@ def _write_hospitals(
 
 def _films(settings: Settings, cohort: Cohort, hospital: int) -> NDArray[np.uint8]:
     """Return a hospital's films as it would have made them, where the partition says so."""
-    pixels = load_pixels(cohort, settings.size)
+    pixels = load_pixels(cohort, settings.size, plan=preprocessing_of(settings))
     return as_partitioned(pixels, hospital, settings.partition, settings.seed)
 
 
@@ -217,7 +218,7 @@ def _new_account(keystore: Path, password_file: Path) -> LocalAccount:
 def _write_test(settings: Settings, cohort: Cohort | None, folder: Path) -> None:
     if cohort is None:
         return
-    pixels = load_pixels(cohort, settings.size)
+    pixels = load_pixels(cohort, settings.size, plan=preprocessing_of(settings))
     write_test_set(folder / "test.npz", cohort, pixels)
 
 

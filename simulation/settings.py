@@ -84,6 +84,8 @@ class Settings:
     """Seconds one call of a hospital may take before it is given up."""
     learner_options: dict[str, Any] = field(default_factory=dict)
     """Options of the learner's class."""
+    preprocess_options: dict[str, Any] = field(default_factory=dict)
+    """Fields of ``client.data.pipeline.Preprocessing``: clahe, blur, mask and their sizes."""
     train_options: dict[str, Any] = field(default_factory=dict)
     """Further fields of the local training plan (``client.train.TrainPlan``)."""
 

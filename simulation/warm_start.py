@@ -18,6 +18,7 @@ from client.data.sources import load_sources
 from client.data.vocabulary import project
 from client.learners.interface import Learner
 from client.train import TrainPlan, train
+from simulation.cohorts import preprocessing_of
 from simulation.phantoms import write_phantoms
 from simulation.progress import Steps
 from simulation.settings import PHANTOMS, Settings
@@ -67,7 +68,7 @@ def warm_start(
         outcome = train(
             module,
             learner,
-            load_pixels(cohort, settings.size),
+            load_pixels(cohort, settings.size, plan=preprocessing_of(settings)),
             cohort.label_matrix(),
             plan,
             seed=settings.seed,

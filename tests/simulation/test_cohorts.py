@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -90,3 +91,20 @@ def test_the_union_of_findings(trees: dict[str, Path], tmp_path: Path) -> None:
 def test_findings_are_nih_or_union() -> None:
     with pytest.raises(ConfigError, match="findings are nih or union"):
         Settings(findings="all")
+
+
+def test_preprocessing_is_a_setting(trees: dict[str, Path], tmp_path: Path) -> None:
+    base = Settings(data=str(trees["nih"]), hospitals=1, size=32, learner="cnn")
+    films = []
+    for name, options in (("plain", {}), ("blurred", {"blur": "on"})):
+        settings = replace(base, preprocess_options=options)
+        draft = build_folder(settings, tmp_path / name, Steps(quiet=True))
+        films.append(read_shard(draft.folder / "hospitals" / "0" / "shard.npz").train_pixels)
+    assert films[0].shape == films[1].shape
+    assert not np.array_equal(films[0], films[1])
+    for wrong in ({"sharpen": "on"}, {"size": 3}, {"blur": "perhaps"}):
+        with pytest.raises(ConfigError):
+            build_folder(
+                replace(base, preprocess_options=wrong), tmp_path / "no", Steps(quiet=True)
+            )
+    assert not (tmp_path / "no").exists()
