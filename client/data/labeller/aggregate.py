@@ -1,8 +1,8 @@
 """From mentions to a report's labels, by CheXpert's rule.
 
 A finding stated anywhere is present; else, uncertain anywhere, it is uncertain; else, ruled out
-anywhere, it is absent; else nothing is known of it (blank). A wider finding takes over what is
-said of a narrower one by its own words in ``phrases``. ``No_Finding`` is present where the report
+anywhere, it is absent; else, where only a weak sign is named, it is uncertain; else nothing is
+known of it (blank). ``No_Finding`` is present where the report
 was read and no finding but devices is present or uncertain, and blank otherwise.
 """
 
@@ -19,16 +19,18 @@ from client.data.records import ABSENT, PRESENT, UNCERTAIN, UNKNOWN
 COLUMNS: tuple[str, ...] = (*LABELS, NO_FINDING)
 """The columns of a table of labels."""
 
-_RANK = (PRESENT, UNCERTAIN, ABSENT)
+_RANK = ((PRESENT, False), (UNCERTAIN, False), (ABSENT, False), (UNCERTAIN, True))
 
 
 def aggregate(statements: Iterable[Statement]) -> dict[str, int]:
     """Return the label of every finding: 1, 0, -2 (uncertain) or -1 (nothing said)."""
-    said: dict[str, set[int]] = {}
+    said: dict[str, set[tuple[int, bool]]] = {}
     for statement in statements:
-        said.setdefault(statement.finding, set()).add(statement.state)
+        said.setdefault(statement.finding, set()).add((statement.state, statement.weak))
     return {
-        label: next((state for state in _RANK if state in said.get(label, ())), UNKNOWN)
+        label: next(
+            (state for state, weak in _RANK if (state, weak) in said.get(label, ())), UNKNOWN
+        )
         for label in LABELS
     }
 

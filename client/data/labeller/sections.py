@@ -29,17 +29,12 @@ _HEADINGS: dict[Kind, tuple[str, ...]] = {
         "findings?",
         "observations?",
         "results?",
-        "report",
-        "final report",
-        "wet read(?:ing)?",
-        "preliminary (?:report|read)",
-        "addendum",
         "findings? and impression",
         "findings?/impression",
         "description",
-        "body",
         "narrative",
     ),
+    "body": ("(?:final |preliminary )?report", "(?:wet|preliminary) read(?:ing)?", "addendum"),
     "context": (
         r"(?:brief |past |relevant )?(?:clinical |medical |patient |surgical )?(?:history|hx)",
         r"clinical (?:indications?|information|data|details|statement|concern|question|notes?)",
@@ -55,7 +50,7 @@ _HEADINGS: dict[Kind, tuple[str, ...]] = {
         "prior (?:stud(?:y|ies)|exams?|imaging|films?)",
         r"techniques?(?: and (?:findings|views))?",
         r"exam(?:ination)?(?: type| date)?",
-        "procedures?(?: date)?",
+        "procedures?(?: date| comments?)?",
         "study(?: type| date)?",
         "type of exam(?:ination)?",
         "views?",
@@ -78,7 +73,7 @@ _NAMES = "|".join(
     for kind, names in _HEADINGS.items()
 )
 _COLON = re.compile(rf"\b(?:{_NAMES})[ \t]{{0,4}}:", re.IGNORECASE)
-_LINE = re.compile(rf"^[ \t]{{0,8}}(?:{_NAMES})[ \t]{{0,8}}[.\-]?[ \t]{{0,8}}$", re.I | re.M)
+_LINE = re.compile(rf"^[ \t]{{0,80}}(?:{_NAMES})[ \t]{{0,80}}$", re.I | re.M)
 _BLANK_LINE = re.compile(r"\n[ \t\r]{0,80}\n")
 
 

@@ -20,9 +20,10 @@ _END = re.compile(r"[.!?]+(?=[\s\"')\]]|$)|(?<=[a-z)])[.!](?=[A-Z])")
 _LAST_WORD = re.compile(r"(\S{1,20})$")
 _ITEM = re.compile(r"^\s*(?:\(?\d{1,2}[.)]|[-*•·])\s+", re.MULTILINE)
 _STATEMENT_LINE = re.compile(r"\n(?=[ \t]*[A-Z])")
-_ABBREVIATIONS = frozenset(
-    "dr mr mrs ms vs approx e.g i.e etc a.m p.m st fig resp dept inc cf ca incl".split()
-)
+_ABBREVIATIONS = frozenset((
+    "dr", "mr", "mrs", "ms", "vs", "approx", "e.g", "i.e", "etc", "a.m", "p.m", "st", "fig",
+    "resp", "dept", "inc", "cf", "ca", "incl",
+))  # fmt: skip
 _UNITS = frozenset({"cm", "mm", "in"})
 
 # Written in slashes or with letters that no token would keep; replaced before tokens are cut.

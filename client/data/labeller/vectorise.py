@@ -28,13 +28,15 @@ from client.data.records import UNKNOWN
 from client.data.vocabulary import canonical
 from ledger.errors import ConfigError, DataError
 
-KEPT: frozenset[str] = frozenset(
-    "no not nor neither never none nothing without cannot cant couldnt hasnt against off out "
-    "may might could can would should must seem seems seemed seeming perhaps either or if "
-    "whether but however although though except rather instead versus than more most less least "
-    "few much over under above below between both bilateral left right upper lower top bottom "
-    "empty full again now since still until".split()
-)
+KEPT: frozenset[str] = frozenset((
+    "no", "not", "nor", "neither", "never", "none", "nothing", "without", "cannot", "cant",
+    "couldnt", "hasnt", "against", "off", "out", "may", "might", "could", "can", "would",
+    "should", "must", "seem", "seems", "seemed", "seeming", "perhaps", "either", "or", "if",
+    "whether", "but", "however", "although", "though", "except", "rather", "instead", "versus",
+    "than", "more", "most", "less", "least", "few", "much", "over", "under", "above", "below",
+    "between", "both", "bilateral", "left", "right", "upper", "lower", "top", "bottom", "empty",
+    "full", "again", "now", "since", "still", "until",
+))  # fmt: skip
 """Words that negate, hedge, compare or locate: they carry what a report says."""
 
 STOP_WORDS: frozenset[str] = frozenset(ENGLISH_STOP_WORDS) - KEPT | {"xxxx"}

@@ -1,0 +1,103 @@
+"""Negation, hedging and context, one rule a case; sentences not in the labelled set."""
+
+from __future__ import annotations
+
+import pytest
+
+from client.data.labeller.scope import read_sentence
+from client.data.labeller.sentences import normal
+from client.data.records import ABSENT, PRESENT, UNCERTAIN
+
+
+def states(sentence: str) -> dict[str, int]:
+    return {s.finding: s.state for s in read_sentence(normal(sentence))}
+
+
+@pytest.mark.parametrize(
+    ("sentence", "expected"),
+    [
+        ("No effusion.", {"Effusion": ABSENT}),
+        ("Effusion is no longer visualised.", {"Effusion": ABSENT}),
+        ("Atelectasis rather than pneumonia.", {"Atelectasis": PRESENT, "Pneumonia": ABSENT}),
+        ("No change in the effusion.", {"Effusion": PRESENT}),
+        ("Effusion has not resolved.", {"Effusion": PRESENT}),
+        ("No pneumothorax and small effusion.", {"Pneumothorax": ABSENT, "Effusion": PRESENT}),
+        ("No effusion or large pneumothorax.", {"Pneumothorax": ABSENT, "Effusion": ABSENT}),
+        (
+            "Effusion resolved, atelectasis persists.",
+            {"Effusion": ABSENT, "Atelectasis": PRESENT},
+        ),
+        ("Atelectasis and heart size is normal.", {"Atelectasis": PRESENT, "Cardiomegaly": ABSENT}),
+        ("Nondisplaced fracture.", {"Fracture": PRESENT}),
+        ("Non-displaced fracture.", {"Fracture": PRESENT}),
+        ("Not seen is the prior effusion.", {"Effusion": ABSENT}),
+    ],
+)
+def test_negation(sentence: str, expected: dict[str, int]) -> None:
+    assert states(sentence) == expected
+
+
+@pytest.mark.parametrize(
+    ("sentence", "expected"),
+    [
+        ("Effusion cannot be excluded.", {"Effusion": UNCERTAIN}),
+        ("No effusion, pneumonia not excluded.", {"Effusion": ABSENT, "Pneumonia": UNCERTAIN}),
+        (
+            "Atelectasis, cannot rule out pneumonia.",
+            {"Atelectasis": PRESENT, "Pneumonia": UNCERTAIN},
+        ),
+        (
+            "Atelectasis versus pneumonia.",
+            {"Atelectasis": UNCERTAIN, "Pneumonia": UNCERTAIN},
+        ),
+        ("No consolidation suspicious for pneumonia.", {"Consolidation": ABSENT, "Pneumonia": 0}),
+        (
+            "Differential includes atelectasis, edema and pneumonia.",
+            {"Atelectasis": UNCERTAIN, "Edema": UNCERTAIN, "Pneumonia": UNCERTAIN},
+        ),
+        ("Possible effusion, cardiomegaly.", {"Effusion": UNCERTAIN, "Cardiomegaly": PRESENT}),
+        ("Blunted costophrenic angle.", {"Effusion": UNCERTAIN}),
+    ],
+)
+def test_uncertainty(sentence: str, expected: dict[str, int]) -> None:
+    assert states(sentence) == expected
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "Evaluate for pneumothorax.",
+        "70 year old man with pneumonia.",
+        "Treated for pneumonia.",
+        "Prior study, which showed an effusion.",
+        "Subcutaneous emphysema.",
+        "Pericardial effusion.",
+        "Mass effect.",
+        "Chronic obstructive pulmonary disease.",
+        "No acute cardiopulmonary abnormality.",
+        "Hyperinflated lungs, kyphosis and a granuloma.",
+        "Pulmonary vascularity is normal.",
+    ],
+)
+def test_what_states_nothing(sentence: str) -> None:
+    assert states(sentence) == {}
+
+
+@pytest.mark.parametrize(
+    ("sentence", "heart"),
+    [
+        ("Heart size is normal.", ABSENT),
+        ("The heart is not enlarged.", ABSENT),
+        ("Normal heart size and mediastinum.", ABSENT),
+        ("Heart, mediastinum and hila are unremarkable.", ABSENT),
+        ("Enlarged cardiac silhouette.", PRESENT),
+        ("Heart size is mildly increased.", PRESENT),
+        ("Heart is top normal in size.", UNCERTAIN),
+        ("Heart size is unchanged.", UNCERTAIN),
+        ("Enlarged cardiomediastinal silhouette.", UNCERTAIN),
+        ("Large effusion obscures the heart.", None),
+        ("Leads project over the heart, lungs normal.", None),
+    ],
+)
+def test_heart_size(sentence: str, heart: int | None) -> None:
+    assert states(sentence).get("Cardiomegaly") == heart
