@@ -29,6 +29,7 @@ from server.evaluate import TestSet, evaluate_model, read_model
 from server.home import CoordinatorSpec
 from server.results import RoundResult
 from simulation.flower import EXCHANGE_SLACK, client_app, go_offline, server_app
+from simulation.plots import plot_rounds
 from simulation.prepare import Draft, build_folder, deploy, read_draft, round_plan
 from simulation.progress import Steps
 from simulation.settings import Settings
@@ -85,6 +86,7 @@ def simulate(
 
         say.say("Starting Flower's simulation engine")
         run_flower(settings, out, heard)
+    plot_rounds(out)
     return RunReport(folder=out, rounds=tuple(results), central=scorer.found)
 
 
@@ -146,6 +148,7 @@ def resume(
         run_flower(settings, folder, heard)
         web3 = connect(spec.rpc)
         export_bundle(web3, spec.anchors, folder)
+    plot_rounds(folder)
     return RunReport(folder=folder, rounds=tuple(results), central=scorer.found)
 
 
