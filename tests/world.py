@@ -296,25 +296,25 @@ class World:
         """Rewind chain and disk; every process starts again."""
         self.store.close()
         self.chain.revert(mark.chain)
-        self._index_transactions()
+        self._mend_indices()
         self.node.clear()  # a mark may be ahead of where the chain was, in another history
         shutil.rmtree(self.folder)
         shutil.copytree(mark.disk, self.folder)
         self._rebuild()
 
-    def _index_transactions(self) -> None:
-        """Tell py-evm again where each transaction lies.
+    def _mend_indices(self) -> None:
+        """Tell py-evm again which blocks, and which transactions, are the chain's.
 
-        When it leaves a fork it forgets that fork's transactions, also those that are in both.
+        On a jump between forks it stops mending its index of numbers at the first block that looks
+        right, and forgets the transactions that are in both forks.
         """
-        chain = self.chain.tester.backend.chain
-        database = chain.chaindb
-        for number in range(1, int(chain.get_canonical_head().block_number) + 1):
-            block = chain.get_canonical_block_by_number(number)
-            for index, sent in enumerate(block.transactions):
-                database._add_transaction_to_canonical_chain(
-                    database.db, sent.hash, block.header, index
-                )
+        database = self.chain.tester.backend.chain.chaindb
+        header = database.get_canonical_head()
+        while header.block_number > 0:
+            database._add_block_number_to_hash_lookup(database.db, header)
+            for index, sent in enumerate(database.get_block_transaction_hashes(header)):
+                database._add_transaction_to_canonical_chain(database.db, sent, header, index)
+            header = database.get_block_header_by_hash(header.parent_hash)
 
     # ---- honest play ----
 
