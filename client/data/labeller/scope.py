@@ -105,14 +105,20 @@ def _is_denied(sentence: Sentence, place: Cue) -> bool:
 def _is_alternative(
     sentence: Sentence, mention: Mention, place: Cue, others: list[tuple[Mention, Cue]]
 ) -> bool:
-    """Whether "or" or "versus" joins the mention to one of another finding."""
+    """Whether "or" or "versus" joins the mention to the next or last one of another finding."""
     for other, there in others:
         if other.finding == mention.finding or other.kind == "structure":
             continue
         first, second = sorted((place, there), key=lambda c: c.first)
-        between = sentence.words[first.past : second.first]
-        joined = any(word in OR for word in between)
-        if joined and len(between) <= _CLOSE and not any(w in (",", ";") for w in between[:-1]):
+        gap = range(first.past, second.first)
+        between = [sentence.words[i] for i in gap]
+        if (
+            len(between) <= _CLOSE
+            and any(word in OR for word in between)
+            and not any(word in (",", ";") for word in between[:-1])
+            and not any(i in sentence.breaks for i in gap)
+            and not any(c.first in gap for _mention, c in others)
+        ):
             return True
     return False
 

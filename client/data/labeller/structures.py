@@ -87,7 +87,7 @@ def read_size(words: list[str], breaks: set[int], first: int, past: int) -> tupl
     while right < len(words) and not _divides(words, breaks, right):
         right += 1
     end = right
-    while end < len(words) and end not in breaks and not _denies_next(words, end):
+    while end < len(words) and not _ends(words, breaks, end) and not _denies_next(words, end):
         end += 1
     state, weak = _size(words[left:first], words[past:right])
     if state is None:  # "heart size and mediastinal contours are normal"
@@ -98,7 +98,12 @@ def read_size(words: list[str], breaks: set[int], first: int, past: int) -> tupl
 
 
 def _divides(words: list[str], breaks: set[int], i: int) -> bool:
-    return i in breaks or words[i] in (",", "and", "or")
+    return _ends(words, breaks, i) or words[i] in (",", "and", "or")
+
+
+def _ends(words: list[str], breaks: set[int], i: int) -> bool:
+    """Whether another statement begins; "which" goes on about the structure."""
+    return i in breaks and words[i] != "which"
 
 
 def _detaches(word: str) -> bool:

@@ -90,7 +90,7 @@ STATED: dict[str, tuple[str, ...]] = {
         ),
         (
             r"(?:engorged|engorgement of|indistinct|indistinctness of|congested|prominen(?:t|"
-            r"ce) of|prominent) (?:the )?(?:\w+ ){0,2}(?:vasculature|vascularity|vessels|"
+            r"ce) of|prominent) (?:the )?(?:\w+ ){0,3}(?:vasculature|vascularity|vessels|"
             r"vasculatures)"
         ),
         (
@@ -289,7 +289,10 @@ MASKED: dict[str, tuple[str, ...]] = {
         r"ankle|pitting|cerebral) edema"),
         r"(?:nasal|sinus) congestion",
     ),
-    "Pneumonia": (r"(?:urinary|wound|skin|sinus|line) (?:tract )?infections?",),
+    "Pneumonia": (
+        r"(?:urinary|wound|skin|sinus|line) (?:tract )?infections?",
+        r"(?:granulomatous|fungal|prior|old|remote|previous|healed) (?:\w+ )?infections?",
+    ),
     "Lung_Opacity": (
         r"(?:surgical|skin|incision\w*|post ?operative|sternotomy) scars?",
         r"pleural scar(?:s|ring)?",
