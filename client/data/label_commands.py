@@ -18,6 +18,7 @@ from client.data.labeller.evaluate import (
     TASKS,
     WRITTEN,
     Evaluation,
+    Reference,
     Score,
     evaluate,
     read_reference,
@@ -57,7 +58,7 @@ def label(
     Example: thoracle data label reports/ labels.csv --against reader.csv
     """
     columns = Columns(text=column, name=id_column, split=split)
-    reference, findings = read_reference(against, columns) if against else ({}, COLUMNS)
+    reference = read_reference(against, columns) if against else None
     kept: dict[str, dict[str, int]] = {}
     counts = dict.fromkeys(COLUMNS, 0)
     number = 0
@@ -70,27 +71,24 @@ def label(
             writer.writerow([report.name, *(WRITTEN[labels[name]] for name in COLUMNS)])
             for name in COLUMNS:
                 counts[name] += labels[name] == 1
-            if report.name in reference:
+            if reference and report.name in reference.labels:
                 if report.name in kept:
-                    raise DataError(f"{reports} holds report {report.name} twice")
+                    line = reference.lines[report.name]
+                    raise DataError(f"{reports} holds the report of {against} line {line} twice")
                 kept[report.name] = labels
-    scored = _score(reference, kept, findings, against) if against else None
+    scored = _score(reference, kept, str(against)) if reference else None
     _show(number, counts, scored, table, as_json=as_json)
 
 
-def _score(
-    reference: dict[str, dict[str, int]],
-    kept: dict[str, dict[str, int]],
-    findings: tuple[str, ...],
-    against: Path,
-) -> Evaluation:
-    missing = [name for name in reference if name not in kept]
+def _score(reference: Reference, kept: dict[str, dict[str, int]], against: str) -> Evaluation:
+    missing = [line for name, line in reference.lines.items() if name not in kept]
     if missing:
         raise DataError(
             f"{against} labels {len(missing)} reports that are not among those read, "
-            f"the first is {missing[0]}"
+            f"the first on line {missing[0]}"
         )
-    return evaluate(((kept[name], stated) for name, stated in reference.items()), findings)
+    pairs = ((kept[name], stated) for name, stated in reference.labels.items())
+    return evaluate(pairs, reference.findings)
 
 
 def _show(

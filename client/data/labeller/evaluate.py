@@ -114,10 +114,23 @@ def evaluate(pairs: Iterable[tuple[Labels, Labels]], findings: Iterable[str]) ->
     return Evaluation(reports, scores)
 
 
-def read_reference(
-    path: Path, columns: Columns | None = None
-) -> tuple[dict[str, dict[str, int]], tuple[str, ...]]:
-    """Read a reader's labels, by report name, and the findings that the reader labelled.
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A reader's labels.
+
+    Attributes:
+        labels: by report name.
+        lines: the line of each report's row; errors give it, as a name may identify a patient.
+        findings: the findings that the reader labelled, in the order of ``COLUMNS``.
+    """
+
+    labels: dict[str, dict[str, int]]
+    lines: dict[str, int]
+    findings: tuple[str, ...]
+
+
+def read_reference(path: Path, columns: Columns | None = None) -> Reference:
+    """Read a reader's labels.
 
     Either one column a finding (1, 0, -1, blank), or a ``labels`` column of "Finding:label"
     joined by "|", which then speaks for every finding.
@@ -127,13 +140,15 @@ def read_reference(
     """
     columns = columns or Columns()
     reference: dict[str, dict[str, int]] = {}
+    lines: dict[str, int] = {}
     findings: set[str] = set()
     for number, (line, row) in enumerate(csv_rows(path), 1):
         if columns.split is not None and row.get("split") != columns.split:
             continue
         name = row_name(path, row, columns.name, number)
         if name in reference:
-            raise DataError(f"{path} line {line} labels {name} again")
+            raise DataError(f"{path} line {line} labels the report of line {lines[name]} again")
+        lines[name] = line
         compact = row.get("labels")
         stated = _wide(row) if compact is None else _compact(compact)
         where = f"{path} line {line}"
@@ -143,7 +158,7 @@ def read_reference(
             findings.update(set(COLUMNS) - {NO_FINDING})
     if not findings & set(COLUMNS):
         raise DataError(f"{path} labels none of the findings that reports are labelled with")
-    return reference, tuple(finding for finding in COLUMNS if finding in findings)
+    return Reference(reference, lines, tuple(name for name in COLUMNS if name in findings))
 
 
 def _wide(row: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -115,8 +115,8 @@ def test_reference_of_chexpert_columns(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("reader", "says"),
     [
-        ("id,Edema\n9,1\n", "the first is 9"),
-        ("id,Edema\n1,1\n1,0\n", "again"),
+        ("id,Edema\n9,1\n", "the first on line 2"),
+        ("id,Edema\n1,1\n1,0\n", "line 2 again"),
         ("id,Edema\n1,maybe\n", "line 2"),
         ("id,Gout\n1,1\n", "none of the findings"),
     ],
