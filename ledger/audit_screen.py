@@ -9,9 +9,10 @@ caught. A refusal that does not follow from them, and an acceptance that a rule 
 2. ``InertUpdate``: zero, or a norm under ``inert_share`` of the median norm.
 3. ``WeakNoise``: a norm under ``noise_floor``.
 4. ``DuplicateUpdate``: a cosine with another of ``copy_cosine`` or more.
-5. ``OutlierUpdate`` (three or more): the upper median of its cosines lies under both
-   -max(cosine_margin, z / sqrt(d)) and the median of all of them less ``mad_factor`` deviations
-   (1.4826 MAD, at least 1 / sqrt(d)).
+5. ``OutlierUpdate`` (three or more): with least = max(cosine_margin, z / sqrt(d)), the median of
+   all upper medians of cosines is at least ``least`` (the hospitals agree on something), and this
+   one lies under both -least and that median less ``mad_factor`` deviations (1.4826 MAD, at least
+   1 / sqrt(d)).
 """
 
 from __future__ import annotations
@@ -205,7 +206,8 @@ def decide_again(
         centre = statistics.median(medians.values())
         spread = statistics.median(abs(m - centre) for m in medians.values())
         deviation = max(1.4826 * spread, unit)
-        floor = -max(policy["cosine_margin"], policy["z"] * unit)
-        floor = min(floor, centre - policy["mad_factor"] * deviation)
-        refused |= {a: OutlierUpdate for a, value in medians.items() if value < floor}
+        least = max(policy["cosine_margin"], policy["z"] * unit)
+        floor = min(-least, centre - policy["mad_factor"] * deviation)
+        if centre >= least:
+            refused |= {a: OutlierUpdate for a, value in medians.items() if value < floor}
     return refused

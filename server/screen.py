@@ -13,19 +13,26 @@ by an earlier rule takes no part in the later ones:
    are refused: nobody can know another's update before the window closes, so equal updates are
    collusion or the same data twice, and none can be told from the original.
 5. ``OutlierUpdate`` (three updates or more): let ``m_i`` be the upper median over j of
-   ``cos(q_i, q_j)``. Refused when m_i is below ``-max(cosine_margin, z / sqrt(d))`` *and* more than
+   ``cos(q_i, q_j)``. Refused when the hospitals agree on a direction at all (the median of m is at
+   least ``max(cosine_margin, z / sqrt(d))``), m_i is below minus that, *and* m_i is more than
    ``mad_factor`` robust deviations (1.4826 MAD, at least ``1 / sqrt(d)``) below the median of m.
+
+Why agreement comes first: a flipped update is the mirror of what the others agree on, so where
+they agree on nothing there is nothing to mirror. Late in training honest updates are nearly
+orthogonal: in eight rounds on real radiographs the median cosine fell from 0.2 to 0.01, and a rule
+without this condition refused an honest hospital at -0.03.
 
 Why the upper median: with f colluders among n and ``2 f < n``, an honest hospital's m_i is never
 below the smallest cosine between two honest ones, whatever the colluders send, while a flipped
 update disagrees with more than half of the others. ``1 / sqrt(d)`` is the deviation of the cosine
 of two independent random directions, so pure noise is not called an outlier.
 
-Limits: a majority of colluders decides what is normal. An update that stays inside the norm and
-within the honest spread of directions passes (a small backdoor does). Where differential-privacy
-noise dominates, all cosines are near zero, and a flipped sign cannot be seen by any such rule:
-there the norm bound is what limits the harm. Honest but very unlike hospitals can be refused when
-their updates truly oppose all the others'; ``cosine_margin`` is the federation's choice.
+Limits: a majority of colluders decides what is normal. Where honest updates no longer agree (late
+in training) a flipped sign passes: there the norm bound limits the harm, as updates are small. An
+update that stays inside the norm and within the honest spread of directions passes (a small
+backdoor does). Where differential-privacy noise dominates, all cosines are near zero, and a flipped
+sign cannot be seen by any such rule. Honest but very unlike hospitals can be refused when their
+updates truly oppose all the others'; ``cosine_margin`` is the federation's choice.
 """
 
 from __future__ import annotations
@@ -64,7 +71,7 @@ class ScreenPolicy:
         inert_share: share of the median norm below which an update is inert, [0, 1).
         noise_floor: least norm in quantised units, >= 0 (see ``noise_floor``).
         copy_cosine: cosine from which two updates are copies, (0.5, 1].
-        cosine_margin: least magnitude of a negative median cosine that counts, [0, 1).
+        cosine_margin: least median cosine, of either sign, that says anything, [0, 1).
         z: how many ``1 / sqrt(d)`` a cosine must be below zero, > 0.
         mad_factor: robust deviations below the median, > 0.
         directions: whether rules 4 and 5 run; a federation that turns them off does so on record.
@@ -73,7 +80,7 @@ class ScreenPolicy:
     inert_share: float = 0.01
     noise_floor: float = 0.0
     copy_cosine: float = 0.9999
-    cosine_margin: float = 0.02
+    cosine_margin: float = 0.05
     z: float = 4.0
     mad_factor: float = 3.0
     directions: bool = True
@@ -267,7 +274,10 @@ def _screen_outliers(
     centre = statistics.median(medians.values())
     spread = statistics.median(abs(m - centre) for m in medians.values())
     deviation = max(CONSISTENCY * spread, unit)
-    floor = min(-max(policy.cosine_margin, policy.z * unit), centre - policy.mad_factor * deviation)
+    least = max(policy.cosine_margin, policy.z * unit)
+    if centre < least:
+        return
+    floor = min(-least, centre - policy.mad_factor * deviation)
     for i, value in medians.items():
         if value < floor:
             result.refusals[names[i]] = OutlierUpdate(

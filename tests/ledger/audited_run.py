@@ -41,7 +41,7 @@ SCREEN = {
     "inert_share": 0.01,
     "noise_floor": 0.0,
     "copy_cosine": 0.9999,
-    "cosine_margin": 0.02,
+    "cosine_margin": 0.05,
     "z": 4.0,
     "mad_factor": 3.0,
 }

@@ -75,6 +75,23 @@ def test_two_hospitals_cannot_say_who_is_the_outlier() -> None:
     assert not result.refusals
 
 
+def test_where_honest_hospitals_agree_on_nothing_nobody_is_refused() -> None:
+    """Late in training honest updates are orthogonal; one at a cosine of -0.2 is still honest."""
+    rng = np.random.default_rng(3)
+    basis, _ = np.linalg.qr(rng.standard_normal((SIZE, 3)))
+    a, b, c = basis.T
+    apart = c - 0.2 * a - 0.2 * b
+    updates = {
+        name: np.rint(20_000 * vector / np.linalg.norm(vector)).astype(np.int16)
+        for name, vector in (("a", a), ("b", b), ("c", apart))
+    }
+    result = screen(updates, policy=ScreenPolicy(), norm_bound=BOUND)
+    measured = result.measurements["c"].cosine_median
+    assert measured is not None
+    assert -0.3 < measured < -0.1
+    assert not result.refusals
+
+
 def test_pure_noise_is_no_outlier_and_hides_a_flipped_sign() -> None:
     """Under differential privacy noise dominates: this is what screening can no longer see."""
     updates = honest(5, own=30.0)
