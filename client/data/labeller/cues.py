@@ -163,6 +163,7 @@ UNCERTAIN_AFTER = whole(
     r"\?|not well (?:seen|visualized|evaluated|assessed|characterized)",
     r"would be (?:difficult|hard) to (?:exclude|see|detect)",
     r"(?:is|are) (?:on|in) the differential",
+    r"if (?:any|present|real|there is any)",
 )
 """Hedges what stands before."""
 
@@ -254,7 +255,7 @@ BREAK = whole(
         r"suspicious|concerning))"
     ),
     r"(?:as )?(?:seen|noted) (?:on|in) (?:the )?(?:prior|previous)",
-    r"secondary to|due to|because of|status post|now|remainder|persists?|remains?(?= no)",
+    r"secondary to|due to|because of|status post|now|remainder|persists?|remains?(?= no )",
     r"again (?:seen|noted|demonstrated)",
 )
 """Ends the reach of a cue before it."""

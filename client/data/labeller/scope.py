@@ -114,7 +114,7 @@ def _is_alternative(
         between = [sentence.words[i] for i in gap]
         if (
             len(between) <= _CLOSE
-            and any(word in OR for word in between)
+            and any(word in OR and word != "/" for word in between)
             and not any(word in (",", ";") for word in between[:-1])
             and not any(i in sentence.breaks for i in gap)
             and not any(c.first in gap for _mention, c in others)

@@ -76,6 +76,10 @@ _COLON = re.compile(rf"\b(?:{_NAMES})[ \t]{{0,4}}:", re.IGNORECASE)
 _LINE = re.compile(rf"^[ \t]{{0,80}}(?:{_NAMES})[ \t]{{0,80}}$", re.I | re.M)
 _BLANK_LINE = re.compile(r"\n[ \t\r]{0,80}\n")
 
+_BRIEF = re.compile("prior|compar|techni|exam|view|proced|study|type", re.IGNORECASE)
+"""Contexts of one sentence: "Comparison: none. The heart is enlarged." """
+_SENTENCE_END = re.compile(r"(?<=[\w)\]])\.\s")
+
 
 @dataclass(frozen=True, slots=True)
 class Section:
@@ -89,18 +93,21 @@ def split_sections(report: str) -> list[Section]:
     """Cut a report at its headings, in order.
 
     Text before the first heading is "body". Where a report has no findings or impression
-    heading, a context section ends at the first blank line: what follows is the unnamed reading.
+    heading, a context section ends at the first blank line, or a comparison or technique at its
+    first sentence: what follows is the unnamed reading.
     """
     marks = _marks(report)
     named = any(kind in ("findings", "impression") for _start, _end, kind in marks)
     sections: list[Section] = []
     _add(sections, "body", report[: marks[0][0]] if marks else report)
-    for i, (_start, end, kind) in enumerate(marks):
+    for i, (start, end, kind) in enumerate(marks):
         text = report[end : marks[i + 1][0] if i + 1 < len(marks) else len(report)]
         if kind == "context" and not named:
             # The heading may stand on a line of its own, so blanks right after it do not count.
             lead = len(text) - len(text.lstrip())
             blank = _BLANK_LINE.search(text, lead)
+            if blank is None and _BRIEF.match(report, start):
+                blank = _SENTENCE_END.search(text)
             if blank:
                 _add(sections, kind, text[: blank.start()])
                 _add(sections, "body", text[blank.end() :])

@@ -6,7 +6,7 @@ What belongs to which finding is decided and sourced in ``phrases``; here are th
 from __future__ import annotations
 
 _SIDE = r"(?:left|right|bilateral|both|the|lateral|posterior|anterior|minimal|slight|mild) "
-_BLUNT = r"blunt(?:ed|ing)"
+_BLUNT = r"(?:blunt(?:ed|ing)|obscur(?:ed|ation|ing)|obliterat(?:ed|ion))"
 _ANGLE = r"(?:costo ?phrenic|cp|lateral|posterior) (?:angles?|sulc(?:us|i)|recess(?:es)?|xxxx)"
 _CANCER = r"(?:adeno)?carcinomas?|neoplas\w*|malignanc(?:y|ies)|tumors?|metasta\w+|cancers?"
 _DENSITY = r"densit(?:y|ies)"

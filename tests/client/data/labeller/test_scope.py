@@ -92,6 +92,8 @@ def test_what_states_nothing(sentence: str) -> None:
         ("Heart, mediastinum and hila are unremarkable.", ABSENT),
         ("Enlarged cardiac silhouette.", PRESENT),
         ("Heart size is mildly increased.", PRESENT),
+        ("Heart size remains normal.", ABSENT),
+        ("Heart and pulmonary XXXX remain normal.", ABSENT),
         ("Heart is top normal in size.", UNCERTAIN),
         ("Heart size is unchanged.", UNCERTAIN),
         ("Enlarged cardiomediastinal silhouette.", UNCERTAIN),

@@ -48,6 +48,14 @@ def test_unnamed_reading_after_context() -> None:
     assert label_report(report)["Cardiomegaly"] == PRESENT
 
 
+def test_unnamed_reading_in_one_line() -> None:
+    report = "HISTORY: Pneumonia. COMPARISON: Effusion, 1 May. The heart is enlarged. No edema."
+    labels = label_report(report)
+    assert labels["Pneumonia"] == labels["Effusion"] == UNKNOWN
+    assert labels["Cardiomegaly"] == PRESENT
+    assert labels["Edema"] == ABSENT
+
+
 def test_headings_in_one_line() -> None:
     report = "Indication: pneumonia. Comparison: effusion. Findings: Edema."
     assert reading(report) == [" Edema."]
