@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from client.data.labeller.aggregate import COLUMNS, label_report
-from client.data.labeller.evaluate import (
-    TASKS,
-    WRITTEN,
-    Evaluation,
-    Reference,
-    Score,
-    evaluate,
-    read_reference,
-)
-from client.data.labeller.sources import Columns, read_reports
 from ledger.console import JsonFlag, emit_json, out, track
-from ledger.errors import DataError, OutputError
+
+if TYPE_CHECKING:
+    from client.data.labeller.evaluate import Evaluation, Score
 
 
 def register(app: typer.Typer) -> None:
@@ -57,61 +43,32 @@ def label(
 
     Example: thoracle data label reports/ labels.csv --against reader.csv
     """
+    from client.data.labeller.run import label_all  # compiles the rules, which takes a while
+    from client.data.labeller.sources import Columns
+
     columns = Columns(text=column, name=id_column, split=split)
-    reference = read_reference(against, columns) if against else None
-    kept: dict[str, dict[str, int]] = {}
-    counts = dict.fromkeys(COLUMNS, 0)
-    number = 0
-    with _table(table) as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["id", *COLUMNS])
-        for report in track(read_reports(reports, columns), "labelling reports"):
-            number += 1
-            labels = label_report(report.text)
-            writer.writerow([report.name, *(WRITTEN[labels[name]] for name in COLUMNS)])
-            for name in COLUMNS:
-                counts[name] += labels[name] == 1
-            if reference and report.name in reference.labels:
-                if report.name in kept:
-                    line = reference.lines[report.name]
-                    raise DataError(f"{reports} holds the report of {against} line {line} twice")
-                kept[report.name] = labels
-    scored = _score(reference, kept, str(against)) if reference else None
-    _show(number, counts, scored, table, as_json=as_json)
-
-
-def _score(reference: Reference, kept: dict[str, dict[str, int]], against: str) -> Evaluation:
-    missing = [line for name, line in reference.lines.items() if name not in kept]
-    if missing:
-        raise DataError(
-            f"{against} labels {len(missing)} reports that are not among those read, "
-            f"the first on line {missing[0]}"
-        )
-    pairs = ((kept[name], stated) for name, stated in reference.labels.items())
-    return evaluate(pairs, reference.findings)
-
-
-def _show(
-    number: int, counts: dict[str, int], scored: Evaluation | None, table: Path, *, as_json: bool
-) -> None:
+    done = label_all(
+        reports,
+        table,
+        columns,
+        against=against,
+        watch=lambda stream: track(stream, "labelling reports"),
+    )
+    scored = done.scored
     if as_json:
-        emit_json(
-            {
-                "reports": number,
-                "present": counts,
-                "evaluation": scored.to_json() if scored else None,
-            }
-        )
+        figures = scored.to_json() if scored else None
+        emit_json({"reports": done.reports, "present": done.present, "evaluation": figures})
         return
-    out.print(f"{number:,} reports labelled in {table}", markup=False)
-    if scored is None:
-        shown = Table("finding", "present")
-        for name, count in counts.items():
-            shown.add_row(name, f"{count:,}")
-    else:
-        shown = score_table(scored)
+    out.print(f"{done.reports:,} reports labelled in {table}", markup=False)
+    out.print(_counts(done.present) if scored is None else score_table(scored))
+
+
+def _counts(present: dict[str, int]) -> Table:
+    shown = Table("finding", "present")
     shown.columns[1].justify = "right"
-    out.print(shown)
+    for name, count in present.items():
+        shown.add_row(name, f"{count:,}")
+    return shown
 
 
 def score_table(scored: Evaluation) -> Table:
@@ -121,10 +78,10 @@ def score_table(scored: Evaluation) -> Table:
     )
     for finding, tasks in scored.scores.items():
         mention = tasks["mention"]
-        others = [_figure(tasks[task].f1) for task in TASKS if task != "mention"]
+        others = [_figure(tasks[task].f1) for task in tasks if task != "mention"]
         stated = f"{mention.true + mention.missed:,}"
         shown.add_row(finding, stated, *_figures(mention), *others)
-    means = [_figure(scored.mean_f1(task)) for task in TASKS]
+    means = [_figure(mean) for mean in scored.means().values()]
     shown.add_row("mean over findings stated", "", "", "", *means, style="bold")
     for cell in shown.columns[1:]:
         cell.justify = "right"
@@ -137,23 +94,3 @@ def _figures(score: Score) -> tuple[str, str, str]:
 
 def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
-
-
-@contextmanager
-def _table(path: Path) -> Iterator[IO[str]]:
-    """Give a stream whose text replaces ``path`` in one step, once all of it is written."""
-    temporary = ""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # mkstemp makes the file 0600: labels of patients are for their hospital alone.
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)

@@ -74,11 +74,15 @@ class Evaluation:
         ]
         return sum(values) / len(values) if values else None
 
+    def means(self) -> dict[str, float | None]:
+        """Return the mean F1 of every task."""
+        return {task: self.mean_f1(task) for task in TASKS}
+
     def to_json(self) -> dict[str, object]:
         """Return the figures as plain values; what is undefined is None."""
         return {
             "reports": self.reports,
-            "mean_f1": {task: self.mean_f1(task) for task in TASKS},
+            "mean_f1": self.means(),
             "findings": {
                 finding: {
                     task: {
