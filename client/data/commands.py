@@ -11,6 +11,7 @@ import typer
 
 from client.data.check import Problem, Progress, check_images
 from client.data.console import print_report
+from client.data.label_commands import register as register_label
 from client.data.pipeline import Preprocessing, Switch
 from client.data.records import Cohort
 from client.data.sources import Subset, check_source, load_source
@@ -128,6 +129,9 @@ def preview(
     plan = Preprocessing(size=size, clahe=clahe, blur=blur, mask=mask)
     shown = contact_sheet(load_source(source, subset, kind=kind), plan, count, sheet)
     out.print(f"{shown} films before and after on {sheet}")
+
+
+register_label(app)
 
 
 @contextmanager

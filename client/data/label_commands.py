@@ -72,17 +72,19 @@ def _counts(present: dict[str, int]) -> Table:
 
 
 def score_table(scored: Evaluation) -> Table:
-    """Return the scores as a table: precision, recall, F1 of mention, F1 of the other tasks."""
+    """Return the scores as a table: precision, recall and F1 of mention, F1 of the other tasks."""
+    names = ("finding", "stated", "P", "R", "mention", "present", "negated", "unsure")
     shown = Table(
-        "finding", "stated", "P", "R", "F1 mention", "presence", "negation", "uncertainty"
+        *names, title="P, R and F1 of mention; F1 of 1, 0, -1", box=None, padding=(0, 1, 0, 0)
     )
+    shown.columns[0].no_wrap = True  # 77 columns in all: nothing is cut on a terminal of 80
     for finding, tasks in scored.scores.items():
         mention = tasks["mention"]
         others = [_figure(tasks[task].f1) for task in tasks if task != "mention"]
         stated = f"{mention.true + mention.missed:,}"
         shown.add_row(finding, stated, *_figures(mention), *others)
     means = [_figure(mean) for mean in scored.means().values()]
-    shown.add_row("mean over findings stated", "", "", "", *means, style="bold")
+    shown.add_row("mean of those stated", "", "", "", *means, style="bold")
     for cell in shown.columns[1:]:
         cell.justify = "right"
     return shown
