@@ -17,7 +17,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from client.data.labeller import terms
+from client.data.labeller import lookalikes, terms
 from client.data.records import FINDINGS
 
 LABELS: tuple[str, ...] = (
@@ -61,7 +61,7 @@ _PATTERNS: tuple[tuple[str, Kind, re.Pattern[str]], ...] = tuple(
     for label in LABELS
     if label in vocabulary
 )
-_MASKS = {label: _join(patterns) for label, patterns in terms.MASKED.items()}
+_MASKS = {label: _join(patterns) for label, patterns in lookalikes.MASKED.items()}
 
 
 def find_mentions(sentence: str) -> list[Mention]:
