@@ -10,12 +10,17 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
+
+import numpy as np
 
 from ledger.errors import InvalidStatement, MalformedUpdate, NonCanonicalUpdate, OversizeUpdate
 
 MAX_DEPTH = 32
 """Deepest nesting of a JSON value that is written or read."""
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 _BYTES, _INT, _STR = b"\x01", b"\x02", b"\x03"
 
@@ -127,6 +132,7 @@ def parse_json(data: bytes, limit: int) -> object:
     """
     if len(data) > limit:
         raise OversizeUpdate(f"{len(data)} bytes of JSON are over the bound of {limit}")
+    _check_nesting(data)
     try:
         value: object = json.loads(
             data.decode("utf-8"),
@@ -138,6 +144,22 @@ def parse_json(data: bytes, limit: int) -> object:
     except (ValueError, RecursionError, InvalidStatement) as error:
         raise MalformedUpdate(f"not readable JSON: {str(error)[:200]}") from None
     return value
+
+
+def _check_nesting(data: bytes) -> None:
+    """Refuse deep nesting before parsing: Python's parser recurses in C.
+
+    Its own guard is the interpreter's recursion limit, which py-evm raises to 100,000: there a
+    megabyte of brackets ends the process with a segmentation fault, and no handler sees it.
+    """
+    brackets = _STRING.sub(b"", data).translate(None, _NOT_BRACKETS)
+    if not brackets:
+        return
+    kinds = np.frombuffer(brackets, dtype=np.uint8)
+    opening = (kinds == ord("[")) | (kinds == ord("{"))
+    depth = int(np.cumsum(np.where(opening, 1, -1), dtype=np.int64).max())
+    if depth > MAX_DEPTH + 1:  # _check counts from zero
+        raise MalformedUpdate(f"not readable JSON: nested deeper than {MAX_DEPTH}")
 
 
 def config_digest(config: Mapping[str, object]) -> bytes:

@@ -150,3 +150,20 @@ def test_any_bytes_parse_or_raise_a_codec_error(data: bytes) -> None:
     except CodecError:
         return
     assert len(data) <= 50
+
+
+def test_deep_nesting_is_refused_before_the_parser_can_overflow_the_stack() -> None:
+    """py-evm raises the recursion limit to 100,000; Python's C parser then dies on such input."""
+    import sys
+
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(100_000)
+    try:
+        for data in (b"[" * 200_000, b'{"a":' * 200_000, b'"[[' + b"[" * 200_000):
+            with pytest.raises(MalformedUpdate):
+                parse_json(data, 1 << 22)
+    finally:
+        sys.setrecursionlimit(before)
+    assert parse_json(b'"' + b"[" * 1000 + b'"', 1 << 22) == "[" * 1000
+    assert parse_json(b'["\\"[[[[", {"a": "}"}]', 100) == ['"[[[[', {"a": "}"}]
+    assert parse_json(b"[" * 32 + b"]" * 32, 100) is not None

@@ -7,13 +7,13 @@ name the file and row and never quote a report.
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from client.data.labeller.openi import parse_openi
-from ledger.errors import ConfigError, DataError
+from ledger.canonical import parse_json
+from ledger.errors import CodecError, ConfigError, DataError
 
 MAX_REPORT = 1 << 20
 """Largest report in bytes; a real one has a few thousand."""
@@ -188,8 +188,8 @@ def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):
+            value = parse_json(line.encode(), 4 * (MAX_LINE + 1))
+        except CodecError:
             raise DataError(f"{path} line {number} is not JSON") from None
         if not isinstance(value, dict):
             raise DataError(f"{path} line {number} is not a JSON object")
