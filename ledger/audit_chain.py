@@ -62,7 +62,7 @@ def audit_chain(facts: Facts, book: Book) -> ChainLevel:
     _check_anchors(facts, chain, history, book)
     _check_execution(facts, chain, history, book)
     if facts.journal is not None:
-        _check_journal(facts.journal, chain, book)
+        _check_journal(facts.journal, chain, facts.claimed.contract, book)
     charges = Charges() if history is None else check_budgets(history, facts.objects, book)
     return ChainLevel(chain=chain, history=history, charges=charges)
 
@@ -236,7 +236,9 @@ def _check_dump(dump: StateDump, chain: OpenedChain, again: Reexecution, book: B
         )
 
 
-def _check_journal(journal: tuple[Journalled, ...], chain: OpenedChain, book: Book) -> None:
+def _check_journal(
+    journal: tuple[Journalled, ...], chain: OpenedChain, contract: str, book: Book
+) -> None:
     mined = {item.raw: item for item in chain.mined}
     journalled = {entry.raw: entry for entry in journal}
     for raw, entry in sorted(journalled.items()):
@@ -258,6 +260,14 @@ def _check_journal(journal: tuple[Journalled, ...], chain: OpenedChain, book: Bo
             f"{name} had other effects than the chain now shows",
             error=JournalCorrupt,
         )
+        if entry.logs is not None:
+            book.check(
+                tuple((log.address, log.topics, log.data) for log in item.logs)
+                == tuple(log for log in entry.logs if log[0] == contract),
+                "journalled events",
+                f"{name} has other events in the journal than on the chain",
+                error=JournalCorrupt,
+            )
     for raw, item in mined.items():
         book.check(
             raw in journalled,

@@ -87,6 +87,8 @@ class Journalled:
     timestamp: int | None = None
     succeeded: bool | None = None
     gas_used: int | None = None
+    logs: tuple[tuple[str, tuple[bytes, ...], bytes], ...] | None = None
+    """Address, topics and data of each, where the journal holds them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,7 @@ from ledger.facts import ChainRecord, Facts, HeldKey, Journalled, StateDump
 from ledger.files import MAX_OBJECT, read_bounded
 from ledger.keys import load_seal_key, read_password
 from ledger.transactions import unhex
+from ledger.txlog import Entry, read_entries
 
 MAX_RUN = 1 << 26
 MAX_STATE = 1 << 30
@@ -199,35 +200,26 @@ def _recorded(source: Source) -> bytes | None:
 
 def _read_journal(source: Source) -> tuple[Journalled, ...] | None:
     """Return the node's journal without opening it for writing, as its own reader would."""
-    data = source.read("chain/transactions.jsonl", MAX_STATE)
+    name = "chain/transactions.jsonl"
+    data = source.read(name, MAX_STATE)
     if data is None:
         return None
-    raws: dict[str, bytes] = {}
-    mined: dict[str, Mapping[str, Any]] = {}
-    for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines()):
-        try:
-            item = parse_json(line, MAX_LINE)
-            if not isinstance(item, dict):
-                raise TypeError("not an object")
-            if item.get("kind") == "signed":
-                raws[item["hash"]] = unhex(item["raw"])
-            elif item.get("kind") == "mined":
-                mined[item["hash"]] = item
-        except (CodecError, KeyError, TypeError, ValueError) as error:
-            raise JournalCorrupt(
-                f"line {number + 1} of chain/transactions.jsonl cannot be read back: {error}"
-            ) from None
-    return tuple(_journalled(raw, mined.get(name)) for name, raw in raws.items())
+    entries, kept = read_entries(data, name)
+    if kept != len(data) and _recorded(source) is not None:
+        raise JournalCorrupt(f"{name} ends within a line, though its node stopped cleanly")
+    return tuple(map(_journalled, entries.values()))
 
 
-def _journalled(raw: bytes, mined: Mapping[str, Any] | None) -> Journalled:
+def _journalled(entry: Entry) -> Journalled:
+    mined = entry.mined
     if mined is None:
-        return Journalled(raw=raw)
+        return Journalled(raw=entry.raw)
     return Journalled(
-        raw=raw,
-        timestamp=int(mined["timestamp"]),
-        succeeded=mined["status"] == 1,
-        gas_used=int(mined["gas_used"]),
+        raw=entry.raw,
+        timestamp=mined.timestamp,
+        succeeded=mined.status == 1,
+        gas_used=mined.gas_used,
+        logs=tuple((log.address, log.topics, log.data) for log in mined.logs),
     )
 
 

@@ -47,6 +47,60 @@ class Entry:
     rejected: str | None = None
 
 
+def read_entries(data: bytes, name: str) -> tuple[dict[bytes, Entry], int]:
+    """Read every whole line of a journal.
+
+    Returns:
+        The transactions by hash, and how many bytes the whole lines are.
+
+    Raises:
+        JournalCorrupt: a line (other than a torn last one) is not as it was written.
+    """
+    entries: dict[bytes, Entry] = {}
+    kept = data.rfind(b"\n") + 1
+    for number, line in enumerate(data[:kept].split(b"\n")[:-1]):
+        try:
+            record = parse_json(line, MAX_LINE)
+            if not isinstance(record, dict):
+                raise ValueError("not an object")
+            if number == 0:
+                if record != {"format": FORMAT}:
+                    raise ValueError("another format")
+            else:
+                _apply(record, line, entries)
+        except (CodecError, KeyError, ValueError, TypeError) as error:
+            raise JournalCorrupt(
+                f"line {number + 1} of {name} cannot be read back: {error}"
+            ) from None
+    return entries, kept
+
+
+def _apply(record: Mapping[str, Any], line: bytes, entries: dict[bytes, Entry]) -> None:
+    tx_hash, kind = unhex(record["hash"]), record["kind"]
+    again: dict[str, object] = {"kind": kind, "hash": to_hex(tx_hash)}
+    if kind == "signed":
+        raw = unhex(record["raw"])
+        if keccak(raw) != tx_hash:
+            raise ValueError("the bytes are not those of their hash")
+        entries[tx_hash] = Entry(tx_hash=tx_hash, raw=raw)
+        again["raw"] = to_hex(raw)
+    elif tx_hash not in entries:
+        raise ValueError("its transaction was never journalled")
+    elif kind == "mined":
+        mined = entries[tx_hash].mined = Mined.from_record(tx_hash, record)
+        again = _mined_record(mined)
+    elif kind == "rejected":
+        again["message"] = entries[tx_hash].rejected = str(record["message"])
+    else:
+        raise ValueError(f"the kind {kind!r} is unknown")
+    if canonical_json(again) != line:
+        raise ValueError("it is not as it was written")
+
+
+def _mined_record(mined: Mined) -> dict[str, object]:
+    return {"kind": "mined", "hash": to_hex(mined.tx_hash), **mined.to_record()}
+
+
 class TransactionLog:
     """The journal of one node, or of one party that signs."""
 
@@ -72,37 +126,8 @@ class TransactionLog:
         """Read every whole line; return how many bytes they are, None where there is no file."""
         if not self.path.exists():
             return None
-        data = read_bounded(self.path, MAX_BYTES)
-        kept = data.rfind(b"\n") + 1
-        for number, line in enumerate(data[:kept].splitlines()):
-            try:
-                record = parse_json(line, MAX_LINE)
-                if not isinstance(record, dict):
-                    raise ValueError("not an object")
-                if number == 0:
-                    if record != {"format": FORMAT}:
-                        raise ValueError("another format")
-                else:
-                    self._apply(record)
-            except (CodecError, KeyError, ValueError, TypeError) as error:
-                raise JournalCorrupt(
-                    f"line {number + 1} of {self.path.name} cannot be read back: {error}"
-                ) from None
+        self._entries, kept = read_entries(read_bounded(self.path, MAX_BYTES), self.path.name)
         return kept
-
-    def _apply(self, record: Mapping[str, Any]) -> None:
-        tx_hash, kind = unhex(record["hash"]), record["kind"]
-        if kind == "signed":
-            raw = unhex(record["raw"])
-            if keccak(raw) != tx_hash:
-                raise ValueError("the bytes are not those of their hash")
-            self._entries[tx_hash] = Entry(tx_hash=tx_hash, raw=raw)
-        elif kind == "mined":
-            self._entries[tx_hash].mined = Mined.from_record(tx_hash, record)
-        elif kind == "rejected":
-            self._entries[tx_hash].rejected = str(record["message"])
-        else:
-            raise ValueError(f"the kind {kind!r} is unknown")
 
     def _append(self, record: Mapping[str, object]) -> None:
         self._stream.write(canonical_json(record) + b"\n")
@@ -130,8 +155,7 @@ class TransactionLog:
             if entry is None:
                 raise JournalCorrupt(f"{to_hex(mined.tx_hash)} was mined but never journalled")
             if entry.mined != mined:
-                record = {"kind": "mined", "hash": to_hex(mined.tx_hash), **mined.to_record()}
-                self._append(record)
+                self._append(_mined_record(mined))
                 entry.mined, entry.rejected = mined, None
 
     def rejected(self, tx_hash: bytes, message: str) -> None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ledger.archive import FolderSource
 from ledger.audit import AuditReport, audit
 from ledger.bundle import FILE
+from ledger.canonical import canonical_json
 from ledger.chain_rpc import connect
+from ledger.errors import JournalCorrupt
 from ledger.node import ManagedAnvil
 from ledger.run_facts import held_keys, read_anchors, read_facts
 from tests.ledger.audited_run import Federation
@@ -102,15 +106,40 @@ def test_a_state_file_of_a_killed_node_is_not_compared(run: Path) -> None:
     assert [item.check for item in report.findings] == ["state file"]
 
 
-def test_an_edited_journal_is_named(run: Path) -> None:
+def edit_journal(run: Path, edit: Callable[[dict[str, Any]], object], mark: str) -> None:
+    """Edit the last mined transaction's line that holds ``mark``."""
     path = run / "chain" / "transactions.jsonl"
-    lines = path.read_text().splitlines()
-    at = max(i for i, line in enumerate(lines) if '"kind":"mined"' in line)
+    lines = path.read_bytes().splitlines()
+    at = max(
+        i for i, line in enumerate(lines) if b'"kind":"mined"' in line and mark.encode() in line
+    )
     record = json.loads(lines[at])
-    record["timestamp"] += 1
-    lines[at] = json.dumps(record)
-    path.write_text("\n".join(lines) + "\n")
+    edit(record)
+    lines[at] = canonical_json(record)
+    path.write_bytes(b"\n".join(lines) + b"\n")
+
+
+def test_an_edited_journal_is_named(run: Path) -> None:
+    edit_journal(run, lambda record: record.update(timestamp=record["timestamp"] + 1), "")
     assert failed(audited(run)) == {("JournalCorrupt", "journalled effects")}
+
+
+def test_an_edited_event_of_the_journal_is_named(run: Path) -> None:
+    edit_journal(run, lambda record: record["logs"][0].update(data="0x00"), "topics")
+    assert failed(audited(run)) == {("JournalCorrupt", "journalled events")}
+
+
+def test_a_journal_that_lacks_a_field_is_an_error_of_ours(run: Path) -> None:
+    edit_journal(run, lambda record: record.pop("timestamp"), "")
+    with pytest.raises(JournalCorrupt, match="cannot be read back"):
+        audited(run)
+
+
+def test_a_journal_cut_within_its_last_line_is_an_error_of_ours(run: Path) -> None:
+    path = run / "chain" / "transactions.jsonl"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(JournalCorrupt, match="ends within a line"):
+        audited(run)
 
 
 def test_a_run_that_never_exported_its_chain_is_collected_from_a_copy(run: Path) -> None:
