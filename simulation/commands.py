@@ -49,6 +49,9 @@ def simulate(
     epochs: Annotated[int | None, Option(help="Local passes a round.")] = None,
     batch_size: Annotated[int | None, Option(help="Images a step.")] = None,
     learning_rate: Annotated[float | None, Option(help="At its peak.")] = None,
+    aggregation: Annotated[
+        str | None, Option(help="mean, the weighted one: robust means are another sum.")
+    ] = None,
     epsilon: Annotated[
         str | None,
         Option(help="Privacy budget of the whole run for each patient, or 'off'."),
@@ -85,7 +88,7 @@ def simulate(
         "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate,
         "epsilon": None if epsilon is None else parse_epsilon(epsilon), "delta": delta,
         "sample_rate": sample_rate, "steps": steps, "warm_start": public,
-        "seed": seed, "cpus": cpus, "chain": chain,
+        "aggregation": aggregation, "seed": seed, "cpus": cpus, "chain": chain,
     }  # fmt: skip
     given = {name: value for name, value in flags.items() if value is not None}
     if (folder is None) == (again is None):

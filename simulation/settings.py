@@ -58,6 +58,8 @@ class Settings:
     silent_share: float = 0.0
     """Weight that may stay silent in a QuorumOnly round; 0 forbids such rounds."""
     screen: bool = True
+    aggregation: str = "mean"
+    """Only the weighted mean: the contract checks a weighted sum, and robust means are another."""
     epsilon: float = 0.0
     """Privacy budget of the whole run for each patient; 0 (``off``) is no privacy."""
     warm_start: str = ""
@@ -113,6 +115,11 @@ class Settings:
             raise ConfigError("epsilon must be at most 1000, or off; delta below 0.01")
         if self.findings not in {"nih", "union"}:
             raise ConfigError(f"findings are nih or union, not {self.findings!r}")
+        if self.aggregation != "mean":
+            raise ConfigError(
+                "aggregation is the weighted mean: a median, Krum or trimmed mean is another sum"
+                " than the one the contract and every hospital check"
+            )
         if self.unit not in {"patient", "image"}:
             raise ConfigError("unit must be patient or image")
         for name in ("learning_rate", "max_norm", "coordinate_drift", "clip_norm"):

@@ -42,6 +42,7 @@ def test_the_demo_and_the_flower_app_are_valid() -> None:
         ({"learning_rate": 0.0}, "learning_rate"),
         ({"share_cap": 0.0}, "share_cap"),
         ({"unit": "hospital"}, "patient or image"),
+        ({"aggregation": "krum"}, "weighted mean"),
         ({"epsilon": -1.0}, "epsilon"),
         ({"epsilon": "none"}, "epsilon"),
         ({"delta": 0.5}, "delta"),
