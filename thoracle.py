@@ -49,7 +49,7 @@ def main() -> None:
     try:
         build_app()()
     except ThoracleError as error:
-        err.print(f"[bold red]{error.name}[/]: {escape(str(error))}")
+        err.print(f"[bold red]{error.name}[/]: {escape(str(error))}", soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
         err.print("Interrupted.")

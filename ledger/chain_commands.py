@@ -252,13 +252,14 @@ def _print_show(record: dict[str, Any]) -> None:
             _short(item["model"] or "-"),
         )
     members = Table("seat", "hospital", "weight", "epsilon spent", "epsilon cap", "active")
+    private = record["privacy_unit"] != "none"  # without privacy a cap is only a placeholder
     for item in record["members"]:
         members.add_row(
             str(item["seat"]),
             item["address"],
             str(item["weight"]),
-            f"{item['epsilon_spent']:g}",
-            f"{item['epsilon_cap']:g}",
+            f"{item['epsilon_spent']:g}" if private else "-",
+            f"{item['epsilon_cap']:g}" if private else "-",
             "yes" if item["active"] else "no",
         )
     out.print(rounds, members)

@@ -7,6 +7,7 @@ over the earlier. Nothing is written before the whole record has been checked.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -192,7 +193,11 @@ def settings_from(values: dict[str, Any]) -> Settings:
     for name, value in values.items():
         key = name.replace("-", "_")
         if key not in defaults:
-            raise ConfigError(f"unknown setting {name!r}; known are {', '.join(sorted(defaults))}")
+            near = difflib.get_close_matches(key, defaults, n=1)
+            hint = (
+                f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(defaults))}"
+            )
+            raise ConfigError(f"unknown setting {name!r}; {hint}")
         default = defaults[key]
         if key == "epsilon" and isinstance(value, str):
             value = parse_epsilon(value)  # noqa: PLW2901 - a file may say "off"
