@@ -34,7 +34,10 @@ AnchorsOption = Annotated[
     ),
 ]
 LevelOption = Annotated[
-    str, typer.Option("--level", help="How deep: chain, models or replay (the default).")
+    str | None,
+    typer.Option(
+        "--level", help="chain, models or replay: fail where less is reached. Default: the deepest."
+    ),
 ]
 HtmlOption = Annotated[
     Path | None, typer.Option("--html", help="Also write the report as one HTML page.")
@@ -51,7 +54,7 @@ def verify(
     run: RunArgument,
     as_json: JsonFlag = False,
     anchors: AnchorsOption = None,
-    level: LevelOption = "replay",
+    level: LevelOption = None,
     html: HtmlOption = None,
 ) -> None:
     """Check everything that can be checked; exit 0 only if all of it holds.
@@ -61,12 +64,18 @@ def verify(
 
     Example: thoracle audit verify runs/first --anchors anchors.json --html audit.html
     """
-    if level not in LEVELS:
+    if level is not None and level not in LEVELS:
         raise ConfigError(f"--level is one of {', '.join(LEVELS)}, not {level!r}")
     from ledger.run_facts import held_keys
 
-    keys, erased = held_keys(run) if level == "replay" else ((), {})
-    report = _audited(run, anchors, level, keys, erased)
+    asked = level or "replay"
+    keys, erased = held_keys(run) if asked == "replay" else ((), {})
+    report = _audited(run, anchors, asked, keys, erased)
+    if level is not None and level not in report.reached and report.clean:
+        raise ConfigError(
+            f"the level {level} was not reached: {run} lacks what it needs (for a replay, the key"
+            " that the evidence opens to)"
+        )
     _finish(report, as_json=as_json, html=html)
 
 
