@@ -29,6 +29,7 @@ from server.evaluate import TestSet, evaluate_model, read_model
 from server.home import CoordinatorSpec
 from server.results import RoundResult
 from simulation.flower import EXCHANGE_SLACK, client_app, go_offline, server_app
+from simulation.interrupt import stopped_by_interrupt
 from simulation.plots import plot_rounds
 from simulation.prepare import Draft, build_folder, deploy, read_draft, round_plan
 from simulation.progress import Steps
@@ -236,7 +237,7 @@ def run_flower(
     timeout = float(settings.hospital_timeout)
     # Hospitals that find no free worker wait in line, so an exchange may take several turns.
     turns = -(-settings.hospitals // cpus)
-    with _logged_to(log):
+    with _logged_to(log), stopped_by_interrupt(folder):
         try:
             run_simulation(
                 server_app=server_app(folder, on_round, turns * timeout + EXCHANGE_SLACK),
