@@ -206,6 +206,7 @@ def test_anchors_from_their_own_file_or_from_a_run(run: Path, tmp_path: Path) ->
 def test_a_torn_journal_line_is_named(run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
-    (copy / "chain" / "transactions.jsonl").write_bytes(b'{"format":"x"}\n{"kind":"signed"\n')
+    journal = b'{"format":"thoracle/transactions/v1"}\n{"kind":"signed"\n'
+    (copy / "chain" / "transactions.jsonl").write_bytes(journal)
     with pytest.raises(JournalCorrupt, match="line 2"):
         read_facts(FolderSource(copy))

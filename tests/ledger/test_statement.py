@@ -82,6 +82,7 @@ def test_integers_are_bounded_by_their_solidity_type(sample: Any, name: str, bit
             replace(sample, **{name: bad})
     assert getattr(replace(sample, **{name: 0}), name) == 0
     top = BASIS if bits == 16 else (1 << bits) - 1
+    top -= name == "max_silent_share"  # somebody must attest
     assert getattr(replace(sample, **{name: top}), name) == top
 
 
