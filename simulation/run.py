@@ -231,6 +231,7 @@ def run_flower(
     """
     from flwr.simulation import run_simulation
 
+    go_offline()
     cpus = settings.cpus or os.cpu_count() or 1
     log = folder / "logs" / "flower.log"
     log.parent.mkdir(exist_ok=True)
