@@ -51,6 +51,11 @@ class LedgerWriter(LedgerReader):
             journal=journal,
         )
 
+    def close(self) -> None:
+        """Close the journal of signed transactions, if there is one; reads still work."""
+        if self._journal is not None:
+            self._journal.close()
+
     # ---- membership and budget ----
 
     def register(

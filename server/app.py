@@ -37,6 +37,7 @@ def main(grid: Grid, context: Context) -> None:
             strategy.start(grid, ArrayRecord(), num_rounds=left, timeout=timeout)
     finally:
         coordinator.store.close()
+        coordinator.ledger.close()
 
 
 def rounds_left(coordinator: Coordinator) -> int:

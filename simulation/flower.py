@@ -94,3 +94,4 @@ def run_rounds(
             strategy.start(grid, ArrayRecord(), num_rounds=left, timeout=exchange_timeout)
     finally:
         coordinator.store.close()
+        coordinator.ledger.close()
