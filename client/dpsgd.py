@@ -25,12 +25,11 @@ from client.dp_modules import check_module, quiet_hooks
 from client.dp_optimiser import PrivateOptimiser
 from client.dp_oracle import check_uncoupled
 from client.noise import Keystream
+from client.privacy_plan import MIN_COHORT
 from ledger.errors import CohortTooSmall, ConfigError
 
 PerSampleLoss = Callable[[Tensor, Tensor], Tensor]
 Augment = Callable[[Tensor], Tensor]
-MIN_COHORT = 20
-"""Units (patients) below which a hospital may not train privately: noise would be all it adds."""
 
 
 @dataclass(frozen=True, kw_only=True)

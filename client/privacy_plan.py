@@ -19,6 +19,8 @@ from ledger.errors import ConfigError
 from ledger.statement import Unit
 
 MAX_EPSILON = 1000.0
+MIN_COHORT = 20
+"""Units (patients) below which a hospital may not train privately: noise would be all it adds."""
 _MICRO, _NANO, _PICO = 10**6, 10**9, 10**12
 _LARGEST_NOISE = 1000 * _MICRO
 

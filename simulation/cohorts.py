@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from client.data.pipeline import Preprocessing
 from client.data.records import FINDINGS, Cohort
 from client.data.sources import has_list, load_sources
@@ -36,6 +38,13 @@ class Cohorts:
     train: Cohort
     hospitals: tuple[Shares, ...]
     test: Cohort | None
+
+    def units(self, unit: str) -> list[int]:
+        """Return how many patients (or images: ``unit``) each hospital trains on."""
+        if unit == "image":
+            return [len(share.train) for share in self.hospitals]
+        codes = self.train.patient_codes()
+        return [len(np.unique(codes[share.train])) for share in self.hospitals]
 
 
 def gather(settings: Settings, phantom_folder: Path) -> Cohorts:

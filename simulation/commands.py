@@ -54,7 +54,7 @@ def simulate(
     ] = None,
     epsilon: Annotated[
         str | None,
-        Option(help="Privacy budget of the whole run for each patient, or 'off'."),
+        Option(help="Privacy budget of the whole run for each patient (default 8), or 'off'."),
     ] = None,
     delta: Annotated[float | None, Option(help="Of the privacy guarantee.")] = None,
     sample_rate: Annotated[
@@ -79,7 +79,11 @@ def simulate(
     Prints a line a round and where everything lies. Audit the run afterwards with
     'thoracle audit verify RUN'.
 
-    Example: thoracle simulate --data phantoms --hospitals 3 --rounds 3 --out runs/first
+    Training is private unless told otherwise: epsilon 8 for each patient over the whole run. A
+    private model learns little from few patients ('--warm-start', more patients); on public images
+    and phantoms, which need no protection, say '--epsilon off'.
+
+    Example: thoracle simulate --data phantoms --epsilon off --out runs/first
     """
     flags: dict[str, Any] = {
         "data": data, "test": test, "findings": findings, "patients": patients,

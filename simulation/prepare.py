@@ -47,7 +47,13 @@ from server.screen import ScreenPolicy, noise_floor
 from simulation.cohorts import Cohorts, gather, preprocessing_of
 from simulation.feature_shift import as_partitioned
 from simulation.priors import public_prior
-from simulation.privacy import RunPrivacy, privacy_of
+from simulation.privacy import (
+    RunPrivacy,
+    announced,
+    check_cohorts,
+    check_learner,
+    privacy_of,
+)
 from simulation.progress import Steps
 from simulation.settings import Settings, settings_from
 from simulation.testset import write_test_set
@@ -81,9 +87,9 @@ def build_folder(settings: Settings, out: Path, steps: Steps) -> Draft:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"the run folder {out} is not empty; choose another name or remove it")
-    learner_of(settings)  # these refuse wrong options before any work
+    check_learner(settings, learner_of(settings))  # these refuse wrong options before any work
     preprocessing_of(settings)
-    privacy_of(settings, train_plan(settings))
+    privacy = privacy_of(settings, train_plan(settings))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
@@ -92,6 +98,9 @@ def build_folder(settings: Settings, out: Path, steps: Steps) -> Draft:
     try:
         steps.say("Reading radiographs")
         cohorts = gather(settings, draft / "phantoms")
+        units = cohorts.units(settings.unit)
+        check_cohorts(settings, units)
+        steps.say(announced(settings, privacy, units))
         names = _write_hospitals(settings, cohorts, draft, steps)
         _write_test(settings, cohorts.test, draft)
         model = _write_model(settings, cohorts.train.vocabulary, draft, steps)

@@ -6,18 +6,21 @@ All of it is public and fixed before the run starts: it stands in every round's 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from client.privacy_plan import PrivacyPlan, plan_noise
+from client.learners.interface import Learner
+from client.privacy_plan import MIN_COHORT, PrivacyPlan, plan_noise
 from client.train import TrainPlan
-from ledger.errors import ConfigError
+from ledger.errors import CohortTooSmall, ConfigError, UnsupportedModule
 from ledger.statement import Unit
 from simulation.settings import Settings
 
 _COORDINATES = 4096
+OFF = "or train without privacy: --epsilon off"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +84,58 @@ def privacy_of(settings: Settings, train: TrainPlan) -> RunPrivacy | None:
         coordinate_drift=drift,
         cap=math.ceil(settings.epsilon * 10**6),
         insecure=settings.insecure_noise,
+    )
+
+
+def check_learner(settings: Settings, learner: Learner) -> None:
+    """Refuse a private run of a learner that has no per-sample gradients.
+
+    Raises:
+        UnsupportedModule: names the layer, what to use instead, and how to go without privacy.
+    """
+    if not settings.epsilon:
+        return
+    from client.dp_modules import check_module  # Opacus takes seconds: only for private runs
+
+    try:
+        check_module(learner.build(settings.seed))
+    except UnsupportedModule as error:
+        raise UnsupportedModule(
+            f"learner {settings.learner} cannot be trained privately: {error};"
+            f" choose another, {OFF}"
+        ) from None
+
+
+def check_cohorts(settings: Settings, units: Sequence[int]) -> None:
+    """Refuse a private run in which a hospital has too few patients (or images) to train on.
+
+    Args:
+        settings: of the run.
+        units: how many patients (with ``unit = "image"``: images) each hospital trains on.
+
+    Raises:
+        CohortTooSmall: says which hospital, how many it has and how to go without privacy.
+    """
+    if not settings.epsilon or min(units) >= MIN_COHORT:
+        return
+    least = min(units)
+    raise CohortTooSmall(
+        f"hospital {units.index(least)} would train privately on {least} {settings.unit}s, fewer"
+        f" than {MIN_COHORT}: give more patients or fewer hospitals, {OFF}"
+    )
+
+
+def announced(settings: Settings, privacy: RunPrivacy | None, units: Sequence[int]) -> str:
+    """Return the sentence that tells, before a run, what its privacy will be."""
+    if privacy is None:
+        return "Without differential privacy (epsilon is off): for public images only"
+    release = privacy.plan.release()
+    low, high = (round(count * release.sample_rate) for count in (min(units), max(units)))
+    batch = f"about {low}" if low == high else f"about {low} to {high}"
+    return (
+        f"Privacy: epsilon {settings.epsilon:g} for each {settings.unit} of a hospital over the"
+        f" whole run, at delta {settings.delta:g}; noise multiplier"
+        f" {release.noise_multiplier:.3f} on {batch} {settings.unit}s a step"
     )
 
 

@@ -61,7 +61,7 @@ class Settings:
     screen: bool = True
     aggregation: str = "mean"
     """Only the weighted mean: the contract checks a weighted sum, and robust means are another."""
-    epsilon: float = 0.0
+    epsilon: float = 8.0
     """Privacy budget of the whole run for each patient; 0 (``off``) is no privacy."""
     warm_start: str = ""
     """Public radiographs to start from: a folder declared public, ``phantoms``, or empty."""

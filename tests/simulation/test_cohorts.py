@@ -73,6 +73,7 @@ def test_the_union_of_findings(trees: dict[str, Path], tmp_path: Path) -> None:
         size=32,
         learner="cnn",
         learner_options={"width": 8},
+        epsilon=0.0,
     )
     found = gather(settings, tmp_path / "p")
     assert found.train.vocabulary[:14] == FINDINGS
@@ -94,7 +95,7 @@ def test_findings_are_nih_or_union() -> None:
 
 
 def test_preprocessing_is_a_setting(trees: dict[str, Path], tmp_path: Path) -> None:
-    base = Settings(data=str(trees["nih"]), hospitals=1, size=32, learner="cnn")
+    base = Settings(data=str(trees["nih"]), hospitals=1, size=32, learner="cnn", epsilon=0.0)
     films = []
     for name, options in (("plain", {}), ("blurred", {"blur": "on"})):
         settings = replace(base, preprocess_options=options)

@@ -5,12 +5,19 @@ from __future__ import annotations
 import stat
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from client.shard import read_shard
-from ledger.errors import ConfigError, DataError, OutputError
+from ledger.errors import (
+    CohortTooSmall,
+    ConfigError,
+    DataError,
+    OutputError,
+    UnsupportedModule,
+)
 from simulation.prepare import build_folder, round_plan
 from simulation.privacy import adam_noise, privacy_of
 from simulation.progress import Steps
@@ -18,7 +25,7 @@ from simulation.settings import Settings
 from simulation.testset import read_test_set
 
 SMALL = Settings(
-    patients=30, size=32, learner="cnn", learner_options={"width": 8}, commit_window=60
+    patients=30, size=32, learner="cnn", learner_options={"width": 8}, commit_window=60, epsilon=0.0
 )
 
 
@@ -74,7 +81,7 @@ def test_a_folder_in_use_is_not_touched(tmp_path: Path) -> None:
 
 
 def test_a_private_plan_lets_no_metric_leave_and_floors_the_noise(tmp_path: Path) -> None:
-    private = replace(SMALL, epsilon=8.0)
+    private = replace(SMALL, patients=100, epsilon=8.0)
     draft = build_folder(private, tmp_path / "run", Steps(quiet=True))
     plan = round_plan(private, draft.learner, draft.manifest)
     assert plan.metrics == ()
@@ -82,6 +89,39 @@ def test_a_private_plan_lets_no_metric_leave_and_floors_the_noise(tmp_path: Path
     assert plan.screen.noise_floor > 0
     assert 'privacy = "patient"' in (draft.folder / "hospitals/0/policy.toml").read_text()
     assert round_plan(SMALL, draft.learner, draft.manifest).metrics
+
+
+def test_a_private_run_says_what_it_will_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build_folder(replace(SMALL, patients=100, epsilon=8.0), tmp_path / "run", Steps())
+    build_folder(SMALL, tmp_path / "open", Steps())
+    told = " ".join(capsys.readouterr().err.split())
+    assert "Privacy: epsilon 8 for each patient of a hospital" in told
+    assert "Without differential privacy" in told
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "named"),
+    [
+        (
+            {"patients": 60},
+            CohortTooSmall,
+            r"privately on 1\d patients, fewer than 20: .*--epsilon off",
+        ),
+        (
+            {"patients": 100, "learner": "vit", "learner_options": {"stem_norm": "batch"}},
+            UnsupportedModule,
+            "learner vit cannot be trained privately: .*batch normalisation.*--epsilon off",
+        ),
+    ],
+)
+def test_what_cannot_be_private_is_refused_before_anything_is_made(
+    tmp_path: Path, changes: dict[str, Any], error: type[Exception], named: str
+) -> None:
+    with pytest.raises(error, match=named):
+        build_folder(replace(SMALL, epsilon=8.0, **changes), tmp_path / "run", Steps(quiet=True))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_adam_moves_by_its_rate_whatever_the_noise() -> None:

@@ -54,6 +54,11 @@ def test_a_wrong_setting_is_named(values: dict[str, object], named: str) -> None
         settings_from(values)
 
 
+def test_privacy_is_on_unless_switched_off() -> None:
+    assert settings_from({}).epsilon == 8.0
+    assert settings_from({"epsilon": "off"}).epsilon == 0.0
+
+
 @pytest.mark.parametrize("text", ["off", "OFF", " off "])
 def test_epsilon_off(text: str) -> None:
     assert parse_epsilon(text) == 0.0

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from client.dp_modules import check_module
 from client.dp_oracle import check_uncoupled
-from client.dpsgd import MIN_COHORT, PrivateOutcome, PrivatePlan, UnitSampler, train_private
+from client.dpsgd import PrivateOutcome, PrivatePlan, UnitSampler, train_private
 from client.learners import get_learner
 from client.noise import Keystream
+from client.privacy_plan import MIN_COHORT
 from ledger.errors import (
     CohortTooSmall,
     ConfigError,
