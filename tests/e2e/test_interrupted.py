@@ -1,4 +1,4 @@
-"""A run that loses its chain or is interrupted stops at once, goes on later, and audits clean."""
+"""A run that loses its chain, then is interrupted, goes on to an undisturbed run's models."""
 
 from __future__ import annotations
 
@@ -6,44 +6,39 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.conftest import SMALL, command, model_names, thoracle
+
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
-CONFIG = """
-patients = 36
-size = 32
-learner = "cnn"
-learner_options = { width = 8 }
-rounds = 2
-commit_window = 600
-attest_window = 300
-cpus = 2
-epsilon = "off"
-"""
 
 
-def command(*words: str) -> list[str]:
-    return [sys.executable, "-m", "thoracle", *words]
-
-
-def start(folder: Path) -> subprocess.Popen[str]:
-    """Start a run and return once its first round is over."""
-    (folder / "small.toml").write_text(CONFIG)
+def start(folder: Path, *words: str, until: str) -> subprocess.Popen[str]:
+    """Start a command and return once it said something."""
     process = subprocess.Popen(  # noqa: S603 - our own program
-        command("simulate", "--config", "small.toml", "--out", "run"),
-        cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
+        command(*words),
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
     assert process.stderr is not None
     told = []
     for line in process.stderr:
         told.append(line)
-        if line.startswith("Round 1: sum verified"):
+        if line.startswith(until):
             return process
     raise AssertionError(f"the run ended early with {process.wait()}: {''.join(told)}")
+
+
+def ended(process: subprocess.Popen[str]) -> str:
+    """Return what a command still says until its end."""
+    assert process.stderr is not None
+    with process:
+        return process.stderr.read()
 
 
 def anvil_of(folder: Path) -> int:
@@ -60,41 +55,32 @@ def anvil_of(folder: Path) -> int:
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the node by /proc")
-def test_without_its_chain_a_run_stops_and_later_goes_on(tmp_path: Path) -> None:
-    process = start(tmp_path)
-    assert process.stderr is not None
+def test_a_run_stopped_twice_ends_in_the_models_of_an_undisturbed_run(
+    tmp_path: Path, undisturbed: Path
+) -> None:
+    (tmp_path / "small.toml").write_text(SMALL)
+    process = start(
+        tmp_path, "simulate", "--config", "small.toml", "--out", "run",
+        until="Round 1: sum verified",
+    )  # fmt: skip
     os.kill(anvil_of(tmp_path), signal.SIGKILL)
-    with process:
-        told = process.stderr.read()
+    told = ended(process)
     assert process.returncode == 1
     assert "LedgerUnavailable" in told
     assert "Traceback" not in told
-    finish(tmp_path)
 
-
-def test_an_interrupt_ends_a_run_at_once_and_says_how_to_go_on(tmp_path: Path) -> None:
-    process = start(tmp_path)
-    assert process.stderr is not None
+    process = start(tmp_path, "simulate", "--resume", "run", until="Taking up the run")
+    time.sleep(2.0)  # Flower's engine is starting: the worst moment
     process.send_signal(signal.SIGINT)
-    with process:
-        told = process.stderr.read()
+    told = ended(process)
     assert process.returncode == 130
     assert "thoracle simulate --resume run" in told
     assert "Traceback" not in told
-    time.sleep(3.0)
-    finish(tmp_path)
 
-
-def finish(folder: Path) -> None:
-    done = subprocess.run(  # noqa: S603 - our own program
-        command("simulate", "--resume", "run", "--json"),
-        cwd=folder, capture_output=True, text=True, timeout=600, check=False,
-    )  # fmt: skip
+    done = thoracle("simulate", "--resume", "run", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    rows = (folder / "run" / "metrics.csv").read_text().splitlines()[1:]
+    rows = (tmp_path / "run" / "metrics.csv").read_text().splitlines()[1:]
     assert [row.split(",")[1] for row in rows] == ["SUM_VERIFIED"] * 2
-    audit = subprocess.run(  # noqa: S603 - our own program
-        command("audit", "verify", "run"), cwd=folder, capture_output=True, text=True,
-        timeout=600, check=False,
-    )  # fmt: skip
+    assert model_names(tmp_path / "run") == model_names(undisturbed / "one")
+    audit = thoracle("audit", "verify", "run", cwd=tmp_path)
     assert audit.returncode == 0, audit.stdout
