@@ -9,6 +9,7 @@ or renumbered. Errors that the contract can raise carry the contract's own name 
     │   ├── ConfigError              a setting, flag or configuration file
     │   ├── DataError                a radiograph, label table or folder
     │   └── OutputError              where results were to be written
+    │       └── StorageFull · StorageReadOnly
     ├── CodecError                   bytes that are not an update of this model
     │   ├── MalformedUpdate · OversizeUpdate · SpecMismatch · NonCanonicalUpdate
     │   └── NonFiniteUpdate · InvalidStatement
@@ -33,7 +34,7 @@ or renumbered. Errors that the contract can raise carry the contract's own name 
     │   ├── Unconfirmed · LedgerRollback · WrongLedger · LedgerUnavailable · ClockSkew
     │   └── TransactionStuck
     ├── TrustError                   a hospital protecting itself
-    │   └── ModelNotFinal · StaleModel · PolicyViolation · PolicyError
+    │   └── ModelNotFinal · StaleModel · PolicyViolation · PolicyError · DataMismatch
     ├── PrivacyError                 the hospital's privacy guard
     │   ├── BudgetExhausted · AccountantRollback · UnsupportedModule · CohortTooSmall
     │   └── CoupledSamples · NonFiniteGradient
@@ -75,6 +76,14 @@ class DataError(InputError):
 
 class OutputError(InputError):
     """Results cannot be written where they were asked for."""
+
+
+class StorageFull(OutputError):
+    """The disk (or a quota) is full; nothing was half written."""
+
+
+class StorageReadOnly(OutputError):
+    """The folder cannot be written: mounted read-only, or not this user's."""
 
 
 class CodecError(ThoracleError):
@@ -441,6 +450,10 @@ class PolicyViolation(TrustError):
 
 class PolicyError(TrustError):
     """A policy or filter is misconfigured; nothing passes."""
+
+
+class DataMismatch(TrustError):
+    """The round means other findings or preprocessing than this hospital's data have."""
 
 
 class PrivacyError(ThoracleError):
