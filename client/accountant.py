@@ -15,7 +15,9 @@ from pathlib import Path
 
 from ledger.epsilon import cumulative_micro
 from ledger.errors import AccountantRollback, BudgetExhausted, JournalCorrupt
+from ledger.sqlite import refused
 from ledger.statement import Mechanism
+from ledger.steps import step
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS charge (
@@ -55,14 +57,12 @@ class Accountant:
         try:
             database = sqlite3.connect(self._path, timeout=30.0, isolation_level=None)
         except sqlite3.Error as error:
-            raise JournalCorrupt(
-                f"the accountant {self._path.name} cannot be opened: {error}"
-            ) from None
+            raise refused(self._path, error) from None
         try:
             database.execute("PRAGMA synchronous = FULL")
             yield database
         except sqlite3.DatabaseError as error:
-            raise JournalCorrupt(f"the accountant {self._path.name} is damaged: {error}") from None
+            raise refused(self._path, error) from None
         finally:
             database.close()
 
@@ -135,7 +135,7 @@ class Accountant:
             steps=run.steps,
             delta=run.delta,
         )
-        with self._open() as database:
+        with self._open() as database, step("record", f"{self._path}/{round_number}"):
             database.execute(
                 "INSERT INTO charge VALUES (?, ?, ?, ?, ?, ?)",
                 (

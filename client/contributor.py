@@ -23,7 +23,7 @@ from client.view import check_membership, check_window, read_lineage
 from ledger.canonical import sha256, tagged_digest
 from ledger.chain import Ledger
 from ledger.errors import AlreadyCommitted, HeadMismatch
-from ledger.files import ObjectStore
+from ledger.files import ObjectStore, remove
 from ledger.manifest import Model, decode_model
 from ledger.messages import TrainOrder
 from ledger.statement import Opening
@@ -179,4 +179,4 @@ class Contributor:
         self._spool.prune(number - self._policy.keep_rounds + 1)
         for digest in list(self._models.digests()):
             if digest != base:
-                self._models.path(digest).unlink(missing_ok=True)
+                remove(self._models.path(digest))

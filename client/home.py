@@ -112,6 +112,7 @@ def open_hospital(home: Path) -> Hospital:
     """Build the hospital of a home folder; the chain is checked against its anchors.
 
     Close it after use (``contextlib.closing``): its journal is an open file with one writer.
+    Transactions that an earlier process signed and did not see mined are sent again first.
 
     Raises:
         ConfigError, PolicyError, DataError: its files cannot be used.
@@ -137,6 +138,7 @@ def open_hospital(home: Path) -> Hospital:
             journal=journal,
             first_block=spec.first_block,
         )
+        ledger.recover()
         return Hospital(
             home,
             ledger,
@@ -158,7 +160,9 @@ def training_of(
 ) -> tuple[Trainer, PrivacyGuard]:
     """Return trainer and guard: with privacy exactly if the hospital's own policy asks for it."""
     if policy.privacy == "off":
-        plain = LocalTrainer(pixels=shard.train_pixels, labels=shard.train_labels)
+        plain = LocalTrainer(
+            pixels=shard.train_pixels, labels=shard.train_labels, terms=shard.terms
+        )
         return plain, NoPrivacy()
     from client.private_guard import PrivacyAccountGuard  # brings the accountant's libraries
     from client.private_trainer import PrivateTrainer
@@ -168,6 +172,7 @@ def training_of(
         labels=shard.train_labels,
         patients=shard.train_patients,
         insecure_seed=None if spec.insecure_seed < 0 else spec.insecure_seed,
+        terms=shard.terms,
     )
     guard = PrivacyAccountGuard(
         home / "accountant.sqlite",

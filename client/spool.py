@@ -17,7 +17,6 @@ folder without ``entry.json`` is an update that never was.
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -25,7 +24,7 @@ from typing import Final
 
 from ledger.canonical import canonical_json, parse_json, sha256
 from ledger.errors import CodecError, EvidenceMismatch, JournalCorrupt
-from ledger.files import atomic_write, read_bounded
+from ledger.files import atomic_write, read_bounded, remove
 from ledger.messages import MAX_CONFIG
 from ledger.statement import Mechanism
 
@@ -218,7 +217,7 @@ class Spool:
         """Forget every round below ``first``: an update is kept no longer than it is needed."""
         for path in sorted(self._folder.iterdir()):
             if path.is_dir() and path.name.isdigit() and int(path.name) < first:
-                shutil.rmtree(path)
+                remove(path)
 
     def _path(self, round: int) -> Path:  # noqa: A002
         return self._folder / f"{round:08d}"

@@ -20,6 +20,7 @@ from ledger.chain_errors import RevertDecoder, revert_data
 from ledger.chain_rpc import TRANSPORT_ERRORS, Transport
 from ledger.chain_types import Receipt
 from ledger.errors import ContractError, LedgerError, TransactionStuck, Unconfirmed
+from ledger.steps import step
 from ledger.transactions import Mined
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ class TransactionSender:
         raw, tx_hash = bytes(signed.raw_transaction), bytes(signed.hash)
         if self._journal is not None:
             self._journal.signed(raw)
-        self._broadcast(raw, tx_hash)
+        with step("broadcast", f"{account.address}/{data[:4].hex()}"):
+            self._broadcast(raw, tx_hash)
         found = self._wait(tx_hash)
         if self._journal is not None:
             self._note(found)

@@ -2,20 +2,51 @@
 
 A write goes to a temporary file in the same folder, is flushed to the disk and then renamed over
 the target, so that after a crash a reader sees the old file or the new one, never half of it.
+Every write and removal is a named step (`ledger.steps`), at which a test can stop the program; a
+disk that is full or read-only is named, whoever was writing.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from ledger.canonical import sha256
-from ledger.errors import EvidenceMismatch, EvidenceMissing, OutputError, OversizeUpdate
+from ledger.errors import (
+    EvidenceMismatch,
+    EvidenceMissing,
+    OutputError,
+    OversizeUpdate,
+    StorageFull,
+    StorageReadOnly,
+)
+from ledger.steps import step
 
 MAX_OBJECT = 1 << 32
 """Largest stored object in bytes."""
+TEMPORARY: Final = ".tmp"
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What a system says where there is no room: the disk, a quota, a limit on one file."""
+READ_ONLY: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+
+
+def storage_error(path: Path, error: OSError) -> OutputError:
+    """Return the named error for a write to ``path`` that the system refused."""
+    if error.errno in FULL:
+        return StorageFull(
+            f"no room to write {path} ({error.strerror}); free some space, then go on:"
+            " what was complete is kept"
+        )
+    if error.errno in READ_ONLY:
+        return StorageReadOnly(
+            f"cannot write {path} ({error.strerror}); make the folder writable, then go on"
+        )
+    return OutputError(f"cannot write {path}: {error.strerror or error}")
 
 
 def sync_folder(folder: Path) -> None:
@@ -35,20 +66,52 @@ def atomic_write(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """
     temporary = ""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # mkstemp makes the file 0600: a secret is never readable by others, not even meanwhile.
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fchmod(stream.fileno(), mode)
-            os.fsync(stream.fileno())
-        Path(temporary).replace(path)
-        sync_folder(path.parent)
+        with step("write", path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # mkstemp makes the file 0600: a secret is never readable by others, not meanwhile.
+            descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=TEMPORARY)
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fchmod(stream.fileno(), mode)
+                os.fsync(stream.fileno())
+            with step("rename", path):
+                Path(temporary).replace(path)
+            sync_folder(path.parent)
     except OSError as error:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+        raise storage_error(path, error) from None
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all in it; nothing happens where there is none.
+
+    Raises:
+        OutputError: it cannot be removed.
+    """
+    if not path.exists() and not path.is_symlink():
+        return
+    try:
+        with step("remove", path):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+            sync_folder(path.parent)
+    except OSError as error:
+        raise storage_error(path, error) from None
+
+
+def sweep(folder: Path) -> int:
+    """Remove what writes that a crash cut short have left in a folder; return how many files.
+
+    Only for the one process that works on the folder: another's write may be under way.
+    """
+    stale = [path for path in folder.glob(f".*{TEMPORARY}") if path.is_file()]
+    for path in stale:
+        remove(path)
+    return len(stale)
 
 
 def read_bounded(path: Path, limit: int) -> bytes:

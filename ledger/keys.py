@@ -30,6 +30,7 @@ from ledger.errors import (
 from ledger.files import atomic_write, sync_folder
 from ledger.private import MAX_PRIVATE, check_private, read_password, read_private
 from ledger.seal import SealKey, key_from_seed, key_id
+from ledger.steps import step
 
 __all__ = [
     "SCRYPT_N",
@@ -279,12 +280,13 @@ def destroy_seal_key(path: Path, *, reason: str, time: int) -> None:
         }
         atomic_write(_tombstone(path), canonical_json(record))
     try:
-        with path.open("r+b") as stream:
-            stream.write(secrets.token_bytes(path.stat().st_size))
-            stream.flush()
-            os.fsync(stream.fileno())
-        path.unlink()
-        sync_folder(path.parent)
+        with step("remove", path):
+            with path.open("r+b") as stream:
+                stream.write(secrets.token_bytes(path.stat().st_size))
+                stream.flush()
+                os.fsync(stream.fileno())
+            path.unlink()
+            sync_folder(path.parent)
     except OSError as error:
         raise OutputError(f"cannot remove {path}: {error.strerror or error}") from None
 

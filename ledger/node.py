@@ -27,6 +27,7 @@ from ledger.files import atomic_write, read_bounded
 from ledger.node_process import AnvilPlan, end, find_anvil, run_anvil
 from ledger.node_rpc import AnvilNode
 from ledger.rpc_filter import NodeDown, Record, RpcFilter, Upstream, failure
+from ledger.steps import step
 from ledger.transactions import to_hex
 from ledger.txlog import TransactionLog
 
@@ -204,7 +205,8 @@ class ManagedAnvil:
     def _forward(self, raw: bytes, tx_hash: bytes) -> Record | None:
         """Send and await one transaction; return anvil's error where it refuses."""
         with AnvilNode(self._anvil_port) as node:
-            refused = node.send(raw)
+            with step("broadcast", f"{self.folder}/{to_hex(tx_hash)}"):
+                refused = node.send(raw)
             if refused is not None:
                 return dict(failure(None, -32000, refused)["error"])
             deadline = time.monotonic() + _MINING
@@ -269,7 +271,8 @@ class ManagedAnvil:
         )
         started = run_anvil(plan)
         if started is None and self._state.exists():
-            self._state.rename(self.folder / f"anvil-state.damaged-{time.time_ns()}.json")
+            with step("rename", self._state):
+                self._state.rename(self.folder / f"anvil-state.damaged-{time.time_ns()}.json")
             started = run_anvil(plan)
         if started is None:
             raise LedgerUnavailable(f"anvil does not start; see {self.folder / 'anvil.log'}")

@@ -28,7 +28,8 @@ from web3.exceptions import TransactionNotFound
 from ledger.canonical import canonical_json, parse_json
 from ledger.chain_rpc import TRANSPORT_ERRORS
 from ledger.errors import CodecError, JournalCorrupt, TransactionStuck
-from ledger.files import read_bounded, sync_folder
+from ledger.files import read_bounded, storage_error, sync_folder
+from ledger.steps import step
 from ledger.transactions import Mined, to_hex, unhex
 
 FORMAT = "thoracle/transactions/v1"
@@ -114,10 +115,13 @@ class TransactionLog:
         self._lock = threading.RLock()
         self._entries: dict[bytes, Entry] = {}
         kept = self._load()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._stream: IO[bytes] = self.path.open("ab")
-        if kept is not None:
-            self._stream.truncate(kept)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._stream: IO[bytes] = self.path.open("ab")
+            if kept is not None:
+                self._stream.truncate(kept)
+        except OSError as error:
+            raise storage_error(self.path, error) from None
         if not kept:
             self._append({"format": FORMAT})
             sync_folder(self.path.parent)
@@ -130,9 +134,24 @@ class TransactionLog:
         return kept
 
     def _append(self, record: Mapping[str, object]) -> None:
-        self._stream.write(canonical_json(record) + b"\n")
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+        """Append one line durably, or leave the file as it was.
+
+        Raises:
+            OutputError: it cannot be written (``StorageFull``, ``StorageReadOnly``).
+        """
+        line = canonical_json(record) + b"\n"
+        descriptor = self._stream.fileno()
+        before = os.fstat(descriptor).st_size
+        try:
+            with step("append", self.path):
+                # Past the buffer: what a full disk did not take must not follow the next line.
+                written = os.write(descriptor, line)
+                while written < len(line):
+                    written += os.write(descriptor, line[written:])
+                os.fsync(descriptor)
+        except OSError as error:
+            os.ftruncate(descriptor, before)
+            raise storage_error(self.path, error) from None
 
     def signed(self, raw: bytes) -> bytes:
         """Note a signed transaction, durably, before it is broadcast; return its hash."""
@@ -198,7 +217,8 @@ class TransactionLog:
             TransactionStuck: a transaction was sent but not mined.
         """
         sent = 0
-        for entry in self.entries():
+        # A development node's own journal is compared whole: its blocks are to be the same again.
+        for entry in self.entries() if warp is not None else self._unsure(node):
             if entry.rejected is not None and entry.mined is None:
                 continue
             found = node.look_up(entry.tx_hash)
@@ -212,8 +232,22 @@ class TransactionLog:
             self._settle(entry, found, exact=warp is not None)
         return sent
 
+    def _unsure(self, node: Node) -> tuple[Entry, ...]:
+        """Return the entries that a chain may lack: those after the newest that it has.
+
+        A chain that forgets, forgets from its end; so a journal of any length costs one look-up
+        where nothing was lost.
+        """
+        entries = self.entries()
+        mined = [entry for entry in entries if entry.mined is not None]
+        for place in range(len(mined), 0, -1):
+            if node.look_up(mined[place - 1].tx_hash) is not None:
+                return entries[place - 1 :]
+        return entries
+
     def _resend(self, node: Node, entry: Entry) -> bool:
-        refused = node.send(entry.raw)
+        with step("broadcast", f"{self.path}/{to_hex(entry.tx_hash)}"):
+            refused = node.send(entry.raw)
         if refused is None:
             return True
         if entry.mined is not None:

@@ -30,6 +30,7 @@ def main(grid: Grid, context: Context) -> None:
     run, timeout = settings_of(context)
     coordinator = open_coordinator(run)
     try:
+        coordinator.catch_up()
         left = rounds_left(coordinator)
         if left:
             strategy = AuditedRounds(coordinator, hospitals=count_hospitals(coordinator))

@@ -14,6 +14,8 @@ from types import TracebackType
 
 from ledger.canonical import canonical_json, parse_json
 from ledger.errors import JournalCorrupt, StoreError
+from ledger.sqlite import refused
+from ledger.steps import step as durable
 
 MAX_STEP_BYTES = 4 * 2**20
 """A step's record is small (digests and counts); anything longer is not ours."""
@@ -49,19 +51,23 @@ class Journal:
                 raise JournalCorrupt(f"the journal {path.name} is damaged")
             self._db.execute(_SCHEMA)
         except sqlite3.DatabaseError as error:
-            raise JournalCorrupt(f"the journal {path.name} cannot be read: {error}") from error
+            raise refused(path, error) from error
 
     def record(self, number: int, step: str, value: dict[str, object]) -> None:
         """Make a step durable.
 
         Raises:
-            StoreError: the step is already recorded with another value, or the disk refuses.
+            StoreError: the step is already recorded with another value.
+            OutputError: the disk refuses (``StorageFull``, ``StorageReadOnly``).
         """
         data = canonical_json(value)
         try:
-            self._db.execute("INSERT OR IGNORE INTO steps VALUES (?, ?, ?)", (number, step, data))
+            with durable("record", f"{self._path}/{number}/{step}"):
+                self._db.execute(
+                    "INSERT OR IGNORE INTO steps VALUES (?, ?, ?)", (number, step, data)
+                )
         except sqlite3.Error as error:
-            raise StoreError(f"the journal cannot be written: {error}") from error
+            raise refused(self._path, error) from error
         if self.read(number, step) != parse_json(data, MAX_STEP_BYTES):
             raise StoreError(f"step {step} of round {number} is already recorded otherwise")
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from ledger.chain import Ledger
 from ledger.errors import WrongPhase
+from ledger.statement import Phase
 from server.inbox import Inbox
 from server.results import RoundResult, read_result
 from server.store import RunStore
@@ -40,6 +42,17 @@ def report_round(ledger: Ledger, store: RunStore, inbox: Inbox, number: int) -> 
     )
     store.write_metrics(result.row())
     return result
+
+
+def report_missed(
+    ledger: Ledger, store: RunStore, inbox_of: Callable[[int], Inbox]
+) -> tuple[RoundResult, ...]:
+    """Close the books of every round that ended on the chain before its line was written."""
+    state = ledger.round()
+    ended = state.number if state.phase is Phase.IDLE else state.number - 1
+    told = {row["round"] for row in store.read_metrics()}
+    missed = [number for number in range(1, ended + 1) if str(number) not in told]
+    return tuple(report_round(ledger, store, inbox_of(number), number) for number in missed)
 
 
 def _answers(store: RunStore, number: int) -> dict[str, dict[str, float]]:

@@ -40,7 +40,7 @@ from server.bench import Bench
 from server.draft import Draft
 from server.inbox import Inbox
 from server.plan import Keyring, RoundPlan
-from server.report import ANSWER, report_round
+from server.report import ANSWER, report_missed, report_round
 from server.results import RoundResult
 from server.store import RunStore
 from server.verify import check_metrics
@@ -89,6 +89,12 @@ class Coordinator:
             other_domains=tuple(other_domains),
         )
         self._wait = wait or self._sleep_until
+
+    # ---- after a restart ----
+
+    def catch_up(self) -> tuple[RoundResult, ...]:
+        """Report the rounds that ended while nobody could write it down; call it on taking up."""
+        return report_missed(self.ledger, self.store, self._inbox)
 
     # ---- step 1: open ----
 

@@ -86,6 +86,8 @@ def run_rounds(
     """Run what is left of a prepared run's rounds over Flower."""
     coordinator = open_coordinator(run)
     try:
+        for missed in coordinator.catch_up():
+            on_round(missed)
         left = rounds_left(coordinator)
         if left:
             strategy = AuditedRounds(
