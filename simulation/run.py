@@ -76,7 +76,7 @@ def simulate(
     """
     say = steps or Steps(quiet=True)
     go_offline()
-    with prepared(settings, out, say) as scorer:
+    with prepared(settings, out, say) as scorer, stopped_by_interrupt(out):
         results: list[RoundResult] = []
 
         def heard(result: RoundResult) -> None:
@@ -107,7 +107,7 @@ def prepared(settings: Settings, out: Path, steps: Steps) -> Iterator[CentralSco
         CoordinatorSpec(
             rpc=rpc,
             anchors=ledger.anchors,
-            plan=round_plan(settings, draft.learner, draft.manifest),
+            plan=round_plan(settings, draft.learner, draft.manifest, draft.findings),
             manifest=draft.manifest,
         ).write(draft.folder)
         yield CentralScores(draft)
@@ -136,7 +136,7 @@ def resume(
     settings, draft = read_draft(folder)
     spec = CoordinatorSpec.read(folder)
     results: list[RoundResult] = []
-    with _chain(settings, folder, port=urlsplit(spec.rpc).port or 0):
+    with stopped_by_interrupt(folder), _chain(settings, folder, port=urlsplit(spec.rpc).port or 0):
         scorer = CentralScores(draft)
 
         def heard(result: RoundResult) -> None:
@@ -238,7 +238,7 @@ def run_flower(
     timeout = float(settings.hospital_timeout)
     # Hospitals that find no free worker wait in line, so an exchange may take several turns.
     turns = -(-settings.hospitals // cpus)
-    with _logged_to(log), stopped_by_interrupt(folder):
+    with _logged_to(log):
         try:
             run_simulation(
                 server_app=server_app(folder, on_round, turns * timeout + EXCHANGE_SLACK),

@@ -17,7 +17,7 @@ from simulation.run import prepared, run_flower
 from simulation.settings import Settings
 
 FAULTS = {0: "raise", 2: "die", 3: "hang", 5: "rubbish"}
-TIMEOUT = 90.0
+TIMEOUT = 90
 HUNG = 8.0
 
 

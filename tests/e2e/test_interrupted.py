@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -70,7 +69,6 @@ def test_a_run_stopped_twice_ends_in_the_models_of_an_undisturbed_run(
     assert "Traceback" not in told
 
     process = start(tmp_path, "simulate", "--resume", "run", until="Taking up the run")
-    time.sleep(2.0)  # Flower's engine is starting: the worst moment
     process.send_signal(signal.SIGINT)
     told = ended(process)
     assert process.returncode == 130
