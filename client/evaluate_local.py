@@ -38,7 +38,7 @@ def score_held_back(
         model: exactly what the learner shares.
         learner: its family.
         pixels: (N, 1, S, S) of the held-back patients.
-        labels: (N, L) of 1, 0 and -1.
+        labels: (N, L) of 1, 0, -1 and -2 (which counts for nothing).
         threads: torch threads, part of what a result depends on.
 
     Returns:
@@ -54,7 +54,9 @@ def score_held_back(
     module = learner.build(0)
     load_model(module, model, learner.shared(module))
     logits = predict_logits(module, pixels, threads=threads)
-    scores = score(to_probabilities(logits), labels, [str(n) for n in range(learner.labels)])
+    scores = score(
+        to_probabilities(learner, logits), labels, [str(n) for n in range(learner.labels)]
+    )
     loss = learner.loss(torch.from_numpy(logits), torch.from_numpy(labels)).mean()
     found = {
         "auc": scores.macro_auc,

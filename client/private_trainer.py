@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from client.data_terms import DataTerms, check_data
 from client.dpsgd import PrivatePlan, train_private
 from client.learners.augment import augment
 from client.learners.determinism import deterministic
@@ -24,7 +25,7 @@ from client.learners.inputs import standardise
 from client.noise import Keystream
 from client.privacy_plan import PrivacyPlan
 from client.roles import Config, TrainedUpdate
-from client.trainer import learner_of, plan_of, start_from
+from client.trainer import fits, learner_of, plan_of, start_from
 from ledger.errors import ConfigError, PolicyViolation
 from ledger.manifest import Model
 from ledger.quantise import bucket_weight
@@ -42,10 +43,11 @@ class PrivateTrainer:
 
     Attributes:
         pixels: (N, 1, S, S) uint8.
-        labels: (N, L) int8 of 1, 0 and -1 (unknown).
+        labels: (N, L) int8 of 1, 0, -1 (unknown) and -2 (uncertain).
         patients: (N,) int64, the patient of each image.
         insecure_seed: a known seed for the noise (tests only; the run is then marked so).
         progress: called with (steps done, steps).
+        terms: how the images were prepared and what the labels are; None if not known.
     """
 
     pixels: NDArray[np.uint8] = field(repr=False)
@@ -53,14 +55,17 @@ class PrivateTrainer:
     patients: NDArray[np.int64] = field(repr=False)
     insecure_seed: int | None = None
     progress: Callable[[int, int], None] | None = None
+    terms: DataTerms | None = None
 
     def check(self, config: Config) -> None:
         """Refuse what cannot be trained here, before any budget is spent.
 
         Raises:
             PolicyViolation: a field is unknown, missing or out of range.
+            DataMismatch: the round means other findings or preprocessing than these data's.
         """
-        learner_of(config)
+        check_data(self.terms, config)
+        fits(learner_of(config), self.terms)
         private_plan_of(config)
 
     def __call__(self, base: Model, config: Config, seed: int, /) -> TrainedUpdate:

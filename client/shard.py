@@ -1,7 +1,8 @@
 """One hospital's prepared data: pixels and labels to train on and to hold back, in one file.
 
 An uncompressed ``.npz`` of plain arrays, read without pickle and checked against each other. It
-holds radiographs, so it lies in the hospital's home, mode 0600, and never leaves.
+holds radiographs, so it lies in the hospital's home, mode 0600, and never leaves. How they were
+prepared lies in the same file, so that the two cannot come apart.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from client.data_terms import DataTerms
 from ledger.errors import DataError
 from ledger.files import atomic_write
 
@@ -25,14 +27,16 @@ class Shard:
 
     Attributes:
         train_pixels: (N, 1, S, S) uint8.
-        train_labels: (N, L) int8 of 1, 0 and -1 (unknown).
+        train_labels: (N, L) int8 of 1, 0, -1 (unknown) and -2 (uncertain).
         train_patients: (N,) int64: images of one number are of one patient.
         held_pixels: (M, 1, S, S) uint8.
         held_labels: (M, L) int8.
         held_patients: (M,) int64.
+        terms: how they were prepared and what the L labels are; None if that is not known.
 
     Raises:
-        DataError: a dtype, shape or value is wrong, or a patient is on both sides.
+        DataError: a dtype, shape or value is wrong, a patient is on both sides, or the arrays
+            are not what the terms say.
     """
 
     train_pixels: NDArray[np.uint8] = field(repr=False)
@@ -41,6 +45,7 @@ class Shard:
     held_pixels: NDArray[np.uint8] = field(repr=False)
     held_labels: NDArray[np.int8] = field(repr=False)
     held_patients: NDArray[np.int64] = field(repr=False)
+    terms: DataTerms | None = None
 
     def __post_init__(self) -> None:
         """Check the arrays against each other."""
@@ -54,8 +59,10 @@ class Shard:
                 raise DataError(f"the {side} arrays have the wrong number of dimensions")
             if not len(pixels) == len(labels) == len(patients):
                 raise DataError(f"the {side} arrays differ in length")
-            if not np.isin(labels, (-1, 0, 1)).all():
-                raise DataError(f"a {side} label is not 1, 0 or -1")
+            if not np.isin(labels, (-2, -1, 0, 1)).all():
+                raise DataError(f"a {side} label is not 1, 0, -1 or -2")
+            if self.terms is not None and labels.shape[1] != len(self.terms.findings):
+                raise DataError(f"the {side} labels are not of {len(self.terms.findings)} findings")
         if not len(self.train_pixels):
             raise DataError("a hospital has nothing to train on")
         if np.intersect1d(self.train_patients, self.held_patients).size:
@@ -70,7 +77,8 @@ def write_shard(path: Path, shard: Shard) -> None:
     """
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {item.name: getattr(shard, item.name) for item in fields(Shard)}
-    np.savez(buffer, **arrays)
+    said = b"" if shard.terms is None else shard.terms.to_bytes()
+    np.savez(buffer, **{**arrays, "terms": np.frombuffer(said, dtype=np.uint8)})
     atomic_write(path, buffer.getvalue(), mode=0o600)
 
 
@@ -85,6 +93,8 @@ def read_shard(path: Path) -> Shard:
             names = [item.name for item in fields(Shard)]
             if set(found.files) != set(names):
                 raise DataError(f"{path.name} does not hold the arrays of a hospital")
-            return Shard(**{name: found[name] for name in names})
+            arrays = {name: found[name] for name in names if name != "terms"}
+            terms = DataTerms.from_bytes(found["terms"].tobytes())
+            return Shard(**arrays, terms=terms)
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise DataError(f"the hospital's data {path.name} cannot be read: {error}") from None

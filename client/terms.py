@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from client.data_terms import DataTerms
 from ledger.canonical import canonical_json, config_digest, parse_json
 from ledger.errors import CodecError, PolicyViolation, ThoracleError
 from ledger.manifest import Manifest
@@ -25,6 +26,7 @@ FIELDS: Final = frozenset(
         "quantiser",
         "learner",
         "train",
+        "data",
         "privacy",
         "screen",
         "metrics",
@@ -46,6 +48,7 @@ class RoundTerms:
         quantiser: public step and norm bound.
         learner: ``name`` and options of the model family.
         train: fields of the training plan.
+        data: findings and preprocessing of the whole federation, or None where it says nothing.
         privacy: the planned mechanism, or None without privacy.
         metrics: names of the numbers a reply may carry.
         config: the whole configuration, as parsed.
@@ -58,6 +61,7 @@ class RoundTerms:
     quantiser: Quantiser
     learner: Mapping[str, object]
     train: Mapping[str, object]
+    data: DataTerms | None
     privacy: Mapping[str, object] | None
     metrics: frozenset[str]
     config: dict[str, object]
@@ -99,6 +103,7 @@ class RoundTerms:
             quantiser=rule,
             learner=_table(config, "learner"),
             train=_table(config, "train"),
+            data=DataTerms.from_config(config["data"]),
             privacy=privacy,
             metrics=frozenset(names),
             config=config,

@@ -165,7 +165,7 @@ def train(
         module: of this learner.
         learner: gives the loss.
         images: (N, 1, S, S), 8-bit grey.
-        labels: (N, L) of 1, 0 and -1 (unknown: no gradient).
+        labels: (N, L) of 1, 0, -1 (unknown) and -2 (uncertain: a class under ``multiclass``).
         plan: of this round.
         seed: fixes order, augmentation and dropout.
         progress: told about every step.
@@ -275,8 +275,8 @@ def _check_arrays(learner: Learner, images: NDArray[np.uint8], labels: NDArray[n
             f"learner {learner.name} takes int8 labels {(len(images), learner.labels)}, not"
             f" {labels.dtype} {labels.shape}"
         )
-    if not np.isin(labels, (-1, 0, 1)).all():
-        raise DataError("labels are 1, 0 or -1 (unknown)")
+    if not np.isin(labels, (-2, -1, 0, 1)).all():
+        raise DataError("labels are 1, 0, -1 (unknown) or -2 (uncertain)")
 
 
 def _check(plan: TrainPlan, name: str, low: float, high: float, *, whole: bool = False) -> None:

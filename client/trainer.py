@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from client.data_terms import DataTerms, check_data
 from client.learners.exchange import load_model, module_to_model
 from client.learners.interface import Learner
 from client.learners.registry import from_description
@@ -27,13 +28,15 @@ class LocalTrainer:
 
     Attributes:
         pixels: (N, 1, S, S) uint8.
-        labels: (N, L) int8 of 1, 0 and -1 (unknown).
+        labels: (N, L) int8 of 1, 0, -1 (unknown) and -2 (uncertain).
         progress: called with (steps done, steps).
+        terms: how the images were prepared and what the labels are; None if not known.
     """
 
     pixels: NDArray[np.uint8] = field(repr=False)
     labels: NDArray[np.int8] = field(repr=False)
     progress: Callable[[int, int], None] | None = None
+    terms: DataTerms | None = None
 
     def check(self, config: Config) -> None:
         """Refuse what cannot be trained here, before any budget is spent.
@@ -41,10 +44,12 @@ class LocalTrainer:
         Raises:
             PolicyViolation: unknown learner, option or training field, or values out of range.
             PolicyError: the round is private; this trainer is not.
+            DataMismatch: the round means other findings or preprocessing than these data's.
         """
         if config.get("privacy") is not None:
             raise PolicyError("the round is private, but this hospital's trainer is not")
-        learner_of(config)
+        check_data(self.terms, config)
+        fits(learner_of(config), self.terms)
         plan_of(config)
 
     def __call__(self, base: Model, config: Config, seed: int, /) -> TrainedUpdate:
@@ -95,6 +100,23 @@ def learner_of(config: Config) -> Learner:
     if found.to_json() != config.get("manifest"):
         raise PolicyViolation("the round's manifest is not that of its learner")
     return learner
+
+
+def fits(learner: Learner, terms: DataTerms | None) -> None:
+    """Refuse a learner whose outputs or inputs are not those of the data.
+
+    Raises:
+        PolicyViolation: it tells another number of findings, or reads another size.
+    """
+    if terms is None:
+        return
+    if learner.labels != len(terms.findings):
+        raise PolicyViolation(
+            f"the round's learner tells {learner.labels} findings, its terms name"
+            f" {len(terms.findings)}"
+        )
+    if terms.preprocessing.get("size", learner.input_size) != learner.input_size:
+        raise PolicyViolation("the round's learner reads images of another size than its terms say")
 
 
 def plan_of(config: Config) -> TrainPlan:

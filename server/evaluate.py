@@ -117,7 +117,7 @@ def evaluate_model(
         )
     module = learner.build(0)
     load_model(module, model, learner.shared(module))
-    found = predict(module, test.pixels, threads=threads, progress=progress)
+    found = predict(module, learner, test.pixels, threads=threads, progress=progress)
     interval = None
     if resamples:
         interval = macro_auc_interval(

@@ -23,6 +23,8 @@ class RoundPlan:
         rounds: how many rounds are planned, at least 1.
         learner: ``name`` and options of the model family.
         train: fields of the local training plan.
+        data: findings, preprocessing and uncertainty policy that every hospital's data must have
+            (``client.data_terms``), or None where the federation's data have no such terms.
         privacy: the planned mechanism, or None.
         screen: thresholds of the screen.
         metrics: names of the numbers replies may carry.
@@ -36,6 +38,7 @@ class RoundPlan:
     rounds: int
     learner: Mapping[str, object]
     train: Mapping[str, object] = field(default_factory=dict)
+    data: Mapping[str, object] | None = None
     privacy: Mapping[str, object] | None = None
     screen: ScreenPolicy = field(default_factory=ScreenPolicy)
     metrics: tuple[str, ...] = ()
@@ -76,6 +79,7 @@ class RoundPlan:
             },
             "learner": dict(self.learner),
             "train": dict(self.train),
+            "data": None if self.data is None else dict(self.data),
             "privacy": None if self.privacy is None else dict(self.privacy),
             "screen": self.screen.to_config(),
             "metrics": sorted(self.metrics),

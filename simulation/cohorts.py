@@ -61,7 +61,7 @@ def gather(settings: Settings, phantom_folder: Path) -> Cohorts:
     if settings.data == PHANTOMS:
         write_phantoms(phantom_folder, settings.patients, settings.seed, size=settings.size)
         roots = [phantom_folder]
-    loaded = load_sources(roots, "train")
+    loaded = load_sources(roots, "train", policy=settings.uncertain)
     findings = union([loaded.vocabulary]) if settings.findings == "union" else FINDINGS
     train = project(loaded, findings)
     test = _test_cohort(settings, roots, findings)

@@ -35,6 +35,10 @@ def simulate(
     findings: Annotated[
         str | None, Option(help="nih (its 14), or union: all that any source labels.")
     ] = None,
+    uncertain: Annotated[
+        str | None,
+        Option(help="Uncertain labels: ignore, zeros, ones, multiclass, selftrained, smooth-ones."),
+    ] = None,
     patients: Annotated[int | None, Option(help="Phantom patients to draw.")] = None,
     hospitals: Annotated[int | None, Option(help="How many hospitals train together.")] = None,
     rounds: Annotated[int | None, Option(help="Federated rounds.")] = None,
@@ -86,8 +90,8 @@ def simulate(
     Example: thoracle simulate --data phantoms --epsilon off --out runs/first
     """
     flags: dict[str, Any] = {
-        "data": data, "test": test, "findings": findings, "patients": patients,
-        "hospitals": hospitals,
+        "data": data, "test": test, "findings": findings, "uncertain": uncertain,
+        "patients": patients, "hospitals": hospitals,
         "rounds": rounds, "partition": partition, "learner": learner, "size": size,
         "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate,
         "epsilon": None if epsilon is None else parse_epsilon(epsilon), "delta": delta,

@@ -11,6 +11,7 @@ from rich.table import Table
 from client.data.commands import KindFlag, SubsetFlag, watching
 from client.data.sources import load_sources
 from ledger.console import JsonFlag, emit_json, out
+from simulation.partition import parse_scheme
 from simulation.partition import partition as split
 from simulation.phantoms import write_phantoms
 
@@ -72,6 +73,7 @@ def partition(
     """
     from simulation.partition_picture import describe, draw_partition
 
+    parse_scheme(scheme)  # a misspelt one is told before a long read
     cohort = load_sources(sources, subset, kind=kind)
     parts = split(cohort, hospitals, scheme, seed)
     rows = describe(cohort, parts)

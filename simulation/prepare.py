@@ -18,18 +18,18 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 from eth_account.signers.local import LocalAccount
-from numpy.typing import NDArray
 
 from client.data.preprocess import load_pixels
 from client.data.records import FINDINGS, Cohort
+from client.data.uncertainty import Policy
 from client.evaluate_local import LOCAL_METRICS
 from client.home import HospitalSpec, open_hospital
 from client.learners import get_learner, module_to_model
 from client.learners.interface import Learner
+from client.learners.losses import MULTICLASS
 from client.learners.registry import from_description
-from client.shard import Shard, read_shard, write_shard
+from client.shard import read_shard, write_shard
 from client.train import TrainPlan
 from client.trainer import TRAIN_METRICS
 from ledger.anchors import Anchors
@@ -45,7 +45,6 @@ from ledger.statement import BASIS, Rules, Unit
 from server.plan import RoundPlan
 from server.screen import ScreenPolicy, noise_floor
 from simulation.cohorts import Cohorts, gather, preprocessing_of
-from simulation.feature_shift import as_partitioned
 from simulation.priors import public_prior
 from simulation.privacy import (
     RunPrivacy,
@@ -56,6 +55,7 @@ from simulation.privacy import (
 )
 from simulation.progress import Steps
 from simulation.settings import Settings, settings_from
+from simulation.shards import data_terms_of, hospital_shard
 from simulation.testset import write_test_set
 from simulation.warm_start import warm_start
 
@@ -122,8 +122,25 @@ def learner_of(settings: Settings, labels: int = len(FINDINGS)) -> Learner:
     Raises:
         ConfigError: it is unknown, or an option is wrong.
     """
-    options = {"labels": labels, **settings.learner_options}
+    objective = _objective(settings)
+    options = {"labels": labels, **objective, **settings.learner_options}
     return get_learner(settings.learner, input_size=settings.size, **options)
+
+
+def _objective(settings: Settings) -> dict[str, object]:
+    """Return the objective that a class for uncertain labels needs; nothing where none is asked.
+
+    Raises:
+        ConfigError: the learner's objective and the policy for uncertain labels do not fit.
+    """
+    asked = settings.learner_options.get("objective")
+    classes = settings.uncertain == Policy.MULTICLASS
+    if asked is not None and (asked == MULTICLASS) != classes:
+        raise ConfigError(
+            f"uncertain labels that are {settings.uncertain} do not fit the objective {asked!r}:"
+            " the policy multiclass and the objective multiclass go together"
+        )
+    return {"objective": MULTICLASS} if classes else {}
 
 
 def train_plan(settings: Settings) -> TrainPlan:
@@ -143,7 +160,9 @@ def train_plan(settings: Settings) -> TrainPlan:
     )
 
 
-def round_plan(settings: Settings, learner: Learner, manifest: Manifest) -> RoundPlan:
+def round_plan(
+    settings: Settings, learner: Learner, manifest: Manifest, findings: tuple[str, ...]
+) -> RoundPlan:
     """Return what the coordinator asks of every round."""
     train = train_plan(settings)
     privacy = privacy_of(settings, train)
@@ -151,6 +170,7 @@ def round_plan(settings: Settings, learner: Learner, manifest: Manifest) -> Roun
         rounds=settings.rounds,
         learner=learner.describe(),
         train=train.describe(),
+        data=data_terms_of(settings, findings).to_config(),
         privacy=None if privacy is None else privacy.config,
         screen=ScreenPolicy(directions=settings.screen),
         # Scores of private patients are a release of their own: none leave a private run.
@@ -175,31 +195,19 @@ def round_plan(settings: Settings, learner: Learner, manifest: Manifest) -> Roun
 def _write_hospitals(
     settings: Settings, cohorts: Cohorts, folder: Path, steps: Steps
 ) -> tuple[str, ...]:
-    codes = cohorts.train.patient_codes()
-    labels = cohorts.train.label_matrix()
+    learner, plan = learner_of(settings, len(cohorts.train.vocabulary)), train_plan(settings)
     with steps.bar("Preparing hospitals", len(cohorts.hospitals)) as advance:
         for number, rows in enumerate(cohorts.hospitals):
             home = folder / "hospitals" / str(number)
             home.mkdir(parents=True, mode=0o700)
-            shard = Shard(
-                train_pixels=_films(settings, cohorts.train.select(rows.train), number),
-                train_labels=labels[rows.train],
-                train_patients=codes[rows.train],
-                held_pixels=_films(settings, cohorts.train.select(rows.held), number),
-                held_labels=labels[rows.held],
-                held_patients=codes[rows.held],
+            shard = hospital_shard(
+                settings, cohorts.train, rows, number, learner=learner, plan=plan
             )
             write_shard(home / "shard.npz", shard)
             atomic_write(home / "policy.toml", _policy(settings).encode(), mode=0o600)
             _new_account(home / "account.json", home / "password")
             advance()
     return tuple(f"hospital {number}" for number in range(len(cohorts.hospitals)))
-
-
-def _films(settings: Settings, cohort: Cohort, hospital: int) -> NDArray[np.uint8]:
-    """Return a hospital's films as it would have made them, where the partition says so."""
-    pixels = load_pixels(cohort, settings.size, plan=preprocessing_of(settings))
-    return as_partitioned(pixels, hospital, settings.partition, settings.seed)
 
 
 def _policy(settings: Settings) -> str:

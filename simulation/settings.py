@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from client.data.uncertainty import Policy
 from ledger.errors import ConfigError
+from simulation.partition import parse_scheme
 
 PHANTOMS = "phantoms"
 CONFIG_BYTES = 1 << 20
@@ -35,6 +37,10 @@ class Settings:
     """What the model tells: ``nih`` (its 14 findings), or ``union`` (all that any source labels).
 
     What a source does not label is unknown for its images, and masked."""
+    uncertain: str = "ignore"
+    """What an uncertain label becomes: a policy of ``client.data.uncertainty``."""
+    self_epochs: int = 3
+    """Passes of the local training whose probabilities replace them under ``selftrained``."""
     patients: int = 360
     """Phantom patients to draw, when ``data`` is ``phantoms``."""
     hospitals: int = 3
@@ -114,6 +120,14 @@ class Settings:
         _at_least("multiplicity", self.multiplicity, 1, 64)
         if not 0 <= self.epsilon <= MAX_EPSILON or not 1e-12 <= self.delta < 0.01:
             raise ConfigError("epsilon must be at most 1000, or off; delta below 0.01")
+        _at_least("self_epochs", self.self_epochs, 1, 1000)
+        Policy(self.uncertain)  # refuses an unknown one
+        self._check_partition()
+        if self.uncertain == Policy.SELFTRAINED and self.epsilon:
+            raise ConfigError(
+                "uncertain labels that are selftrained depend on other patients, which a private"
+                " run's guarantee does not cover: use another policy, or epsilon off"
+            )
         if self.findings not in {"nih", "union"}:
             raise ConfigError(f"findings are nih or union, not {self.findings!r}")
         if self.aggregation != "mean":
@@ -134,6 +148,16 @@ class Settings:
             raise ConfigError("held_back must be at most 0.5: most patients are to train on")
         if not self.share_cap:
             raise ConfigError("share_cap must be above 0")
+
+    def _check_partition(self) -> None:
+        """Refuse a partition that is misspelt or cannot be, before any data are read."""
+        scheme, _number = parse_scheme(self.partition)
+        sources = len(self.data.split(","))
+        if scheme == "source" and sources != self.hospitals:
+            raise ConfigError(
+                f"partition source makes each of the {sources} sources in data a hospital:"
+                f" say hospitals = {sources}"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values."""

@@ -48,7 +48,7 @@ def warm_start(
         write_phantoms(
             root, settings.patients, settings.seed + _SEED_SHIFT, size=settings.size, test_share=0.0
         )
-    cohort = project(load_sources([root], "train"), findings)
+    cohort = project(load_sources([root], "train", policy=settings.uncertain), findings)
     plan = TrainPlan(
         epochs=settings.warm_epochs,
         batch_size=settings.batch_size,

@@ -73,7 +73,7 @@ class ConvolutionalLearner(Learner):
         return ConvolutionalNetwork(
             channels=self.channels,
             widths=(w, 2 * w, 4 * w, 4 * w),
-            labels=self.labels,
+            labels=self.outputs,
             drop=self.dropout,
         )
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from client.learners.determinism import deterministic
 from client.learners.inputs import standardise
+from client.learners.interface import Learner
 from ledger.errors import DataError
 
 Progress = Callable[[int, int], None]
@@ -25,7 +26,9 @@ def predict_logits(
     threads: int = 1,
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
-    """Return logits (N, L) for images (N, 1, S, S); the module's training mode is restored.
+    """Return the network's outputs (N, L), or (N, 3 L) of three classes, for (N, 1, S, S) images.
+
+    The module's training mode is restored.
 
     Raises:
         DataError: no images, or not 8-bit ones of one channel.
@@ -53,6 +56,7 @@ def predict_logits(
 
 def predict(
     module: nn.Module,
+    learner: Learner,
     pixels: NDArray[np.uint8],
     *,
     batch_size: int = 256,
@@ -61,16 +65,26 @@ def predict(
 ) -> NDArray[np.float32]:
     """Return probabilities (N, L) in [0, 1] for images (N, 1, S, S).
 
-    A probability is a label's own (sigmoid): findings may coincide.
+    A probability is a label's own: findings may coincide.
+
+    Args:
+        module: of this learner.
+        learner: knows what the module's outputs mean.
+        pixels: uint8.
+        batch_size: images at once.
+        threads: torch threads.
+        progress: called with (done, total).
 
     Raises:
         DataError: as ``predict_logits``.
     """
-    return to_probabilities(
-        predict_logits(module, pixels, batch_size=batch_size, threads=threads, progress=progress)
+    logits = predict_logits(
+        module, pixels, batch_size=batch_size, threads=threads, progress=progress
     )
+    return to_probabilities(learner, logits)
 
 
-def to_probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the sigmoid of logits, elementwise."""
-    return np.asarray(torch.sigmoid(torch.from_numpy(logits)).numpy(), dtype=np.float32)
+def to_probabilities(learner: Learner, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return (N, L) probabilities from a learner's outputs: the sigmoid of its ``scores``."""
+    scores = learner.scores(torch.from_numpy(logits))
+    return np.asarray(torch.sigmoid(scores).numpy(), dtype=np.float32)

@@ -10,7 +10,7 @@ the class under the entry-point group ``thoracle.learners``; everything else has
         name: ClassVar[str] = "linear"
 
         def network(self) -> nn.Module:
-            return nn.Sequential(nn.Flatten(), nn.Linear(self.input_size**2, self.labels))
+            return nn.Sequential(nn.Flatten(), nn.Linear(self.input_size**2, self.outputs))
 
         def head(self, module: nn.Module) -> nn.Linear:
             return module[1]
@@ -32,13 +32,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from client.learners.losses import LOSSES
+from client.learners.losses import CLASSES, LOSSES, MULTICLASS, positive_logits
 from ledger.errors import ConfigError
 
 SUPERVISED = "supervised"
 MAX_LABELS = 256
 MAX_INPUT_SIZE = 1024
 _PRIOR_FLOOR = 1e-4
+_UNCERTAIN_PRIOR = 0.05
+"""Where the share of uncertain labels starts under U-MultiClass: rare, as they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +65,11 @@ class Learner(ABC):
     input_size: int = 64
     objective: str = "bce"
 
+    @property
+    def outputs(self) -> int:
+        """Width of the network's output: L, or 3 L for the classes of ``multiclass``."""
+        return self.labels * (CLASSES if self.objective == MULTICLASS else 1)
+
     def __post_init__(self) -> None:
         self.check_range("labels", 1, MAX_LABELS)
         self.check_range("input_size", 8, MAX_INPUT_SIZE)
@@ -72,7 +79,7 @@ class Learner(ABC):
 
     @abstractmethod
     def network(self) -> nn.Module:
-        """Return a fresh module mapping float32 images (B, 1, S, S) to logits (B, L)."""
+        """Return a fresh module mapping float32 images (B, 1, S, S) to logits (B, ``outputs``)."""
 
     @abstractmethod
     def head(self, module: nn.Module) -> nn.Linear:
@@ -91,8 +98,15 @@ class Learner(ABC):
         return captured[-1]
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return one loss per example (B,), from logits and labels in {1, 0, -1} (B, L)."""
+        """Return one loss per example (B,), from logits and labels in {1, 0, -1, -2} (B, L)."""
         return LOSSES[self.objective](logits, labels)
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """Return the logits (B, L) that each finding is present, from the network's outputs.
+
+        Under ``multiclass`` the class uncertain is left out, as in the CheXpert paper.
+        """
+        return positive_logits(logits) if self.objective == MULTICLASS else logits
 
     def rate_share(self, parameter: str) -> float:  # noqa: ARG002 - for learners that differ
         """Return the share of the plan's learning rate that this parameter trains with."""
@@ -151,5 +165,18 @@ class Learner(ABC):
         if len(prior) != self.labels or not all(0 <= share <= 1 for share in prior):
             raise ConfigError(f"a label prior holds {self.labels} shares in [0, 1]")
         bounded = [min(max(float(share), _PRIOR_FLOOR), 1 - _PRIOR_FLOOR) for share in prior]
+        if head.out_features != self.outputs:
+            raise ConfigError(
+                f"learner {self.name} gives {head.out_features} outputs where the objective"
+                f" {self.objective} needs {self.outputs}"
+            )
+        values = [math.log(share / (1 - share)) for share in bounded]
+        if self.objective == MULTICLASS:
+            known = 1 - _UNCERTAIN_PRIOR
+            values = [
+                math.log(each)
+                for share in bounded
+                for each in (known * (1 - share), known * share, _UNCERTAIN_PRIOR)
+            ]
         with torch.no_grad():
-            head.bias.copy_(torch.tensor([math.log(share / (1 - share)) for share in bounded]))
+            head.bias.copy_(torch.tensor(values))

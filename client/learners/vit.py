@@ -123,7 +123,7 @@ class VisionTransformerLearner(Learner):
             img_size=self.input_size,
             patch_size=self.patch,
             in_chans=self.channels,
-            num_classes=self.labels,
+            num_classes=self.outputs,
             embed_dim=self.width,
             depth=self.depth,
             num_heads=self.heads,

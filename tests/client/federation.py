@@ -168,6 +168,7 @@ class Federation:
             },
             "learner": {"name": "fake"},
             "train": {"epochs": 1},
+            "data": None,
             "privacy": None,
             "screen": {},
             "metrics": [],

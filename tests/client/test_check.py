@@ -62,6 +62,7 @@ def terms_of(number: int = 1) -> RoundTerms:
         "quantiser": {"step_exponent": 10, "norm_bound": 100_000},
         "learner": {"name": "fake"},
         "train": {},
+        "data": None,
         "privacy": None,
         "screen": {},
         "metrics": [],

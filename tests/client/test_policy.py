@@ -28,6 +28,7 @@ def config(**changes: Any) -> dict[str, Any]:
         "quantiser": {"step_exponent": 15, "norm_bound": 1000},
         "learner": {"name": "vit"},
         "train": {"epochs": 1, "batch_size": 64, "threads": 1},
+        "data": None,
         "privacy": None,
         "screen": {},
         "metrics": [],

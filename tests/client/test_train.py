@@ -50,7 +50,7 @@ def test_it_learns(name: str) -> None:
     module = learner.build(0, [0.5, 0.5])
     outcome = train(module, learner, *blobs(200), replace(PLAN, epochs=5), seed=1)
     images, labels = blobs(100, seed=9)
-    found = score(predict(module, images), labels, ("upper", "left")).macro_auc
+    found = score(predict(module, learner, images), labels, ("upper", "left")).macro_auc
     assert found is not None
     assert found > 0.9
     assert outcome.loss < 0.5
@@ -141,7 +141,7 @@ def test_unknown_labels_do_not_train_their_output() -> None:
         (np.zeros((4, 1, 64, 64), np.uint8), np.zeros((4, 2), np.int8)),
         (np.zeros((4, 1, 32, 32), np.uint8), np.zeros((3, 2), np.int8)),
         (np.zeros((4, 1, 32, 32), np.uint8), np.zeros((4, 2), np.int64)),
-        (np.zeros((4, 1, 32, 32), np.uint8), np.full((4, 2), -2, np.int8)),
+        (np.zeros((4, 1, 32, 32), np.uint8), np.full((4, 2), -3, np.int8)),
     ],
 )
 def test_data_that_does_not_fit_is_refused(images: np.ndarray, labels: np.ndarray) -> None:

@@ -132,6 +132,7 @@ class Federation:
             "quantiser": {"step_exponent": STEP, "norm_bound": BOUND},
             "learner": {"name": "test"},
             "train": {},
+            "data": None,
             "privacy": PLAN,
             "screen": SCREEN,
             "metrics": [],

@@ -46,7 +46,7 @@ def test_figures_come_from_the_models_own_predictions() -> None:
     module = LEARNER.build(0)
     load_model(module, model, LEARNER.shared(module))
     found = evaluate_model(model, LEARNER, test, resamples=100)
-    scores = predict(module, test.pixels)[:, 0]
+    scores = predict(module, LEARNER, test.pixels)[:, 0]
     present = test.labels[:, 0] == 1
     pairs = scores[present][:, None] - scores[~present][None]
     by_hand = (pairs > 0).mean() + 0.5 * (pairs == 0).mean()

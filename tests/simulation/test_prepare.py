@@ -59,7 +59,6 @@ def test_the_same_seed_gives_the_same_initial_model(tmp_path: Path) -> None:
         (replace(SMALL, learner="resnet9000"), ConfigError, "resnet9000"),
         (replace(SMALL, learner_options={"widht": 8}), ConfigError, "widht"),
         (replace(SMALL, train_options={"lr": 1.0}), ConfigError, "lr"),
-        (replace(SMALL, partition="by_moon"), ConfigError, "by_moon"),
         (replace(SMALL, data="no/such/folder"), DataError, "no/such/folder"),
         (replace(SMALL, epsilon=1e-6), ConfigError, "epsilon"),
     ],
@@ -83,12 +82,12 @@ def test_a_folder_in_use_is_not_touched(tmp_path: Path) -> None:
 def test_a_private_plan_lets_no_metric_leave_and_floors_the_noise(tmp_path: Path) -> None:
     private = replace(SMALL, patients=100, epsilon=8.0)
     draft = build_folder(private, tmp_path / "run", Steps(quiet=True))
-    plan = round_plan(private, draft.learner, draft.manifest)
+    plan = round_plan(private, draft.learner, draft.manifest, draft.findings)
     assert plan.metrics == ()
     assert plan.privacy is not None
     assert plan.screen.noise_floor > 0
     assert 'privacy = "patient"' in (draft.folder / "hospitals/0/policy.toml").read_text()
-    assert round_plan(SMALL, draft.learner, draft.manifest).metrics
+    assert round_plan(SMALL, draft.learner, draft.manifest, draft.findings).metrics
 
 
 def test_a_private_run_says_what_it_will_be(

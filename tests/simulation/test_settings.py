@@ -47,6 +47,14 @@ def test_the_demo_and_the_flower_app_are_valid() -> None:
         ({"epsilon": "none"}, "epsilon"),
         ({"delta": 0.5}, "delta"),
         ({"sample_rate": 2.0}, "sample_rate"),
+        ({"partition": "by_moon"}, "unknown partition 'by_moon'"),
+        ({"partition": "dirichlet"}, "needs a positive number"),
+        ({"partition": "iid:3"}, "takes no number"),
+        ({"partition": "feature:2"}, "up to 1"),
+        ({"partition": "source", "data": "a,b"}, "say hospitals = 2"),
+        ({"uncertain": "perhaps"}, "unknown uncertainty policy 'perhaps'"),
+        ({"uncertain": "selftrained"}, "epsilon off"),
+        ({"self_epochs": 0}, "self_epochs"),
     ],
 )
 def test_a_wrong_setting_is_named(values: dict[str, object], named: str) -> None:
