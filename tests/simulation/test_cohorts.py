@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from client.data.records import FINDINGS
-from client.shard import read_shard
+from client.data.records import FINDINGS, UNCERTAIN
+from client.evaluate_local import LocalEvaluator
+from client.shard import Shard, read_shard
+from client.trainer import LocalTrainer
 from ledger.errors import ConfigError, DataError
+from ledger.manifest import decode_model
 from simulation.cohorts import gather
 from simulation.phantoms import write_phantoms
-from simulation.prepare import build_folder
+from simulation.prepare import build_folder, round_plan
 from simulation.priors import UNPUBLISHED, nih_prior, public_prior
 from simulation.progress import Steps
 from simulation.settings import Settings
@@ -109,3 +113,84 @@ def test_preprocessing_is_a_setting(trees: dict[str, Path], tmp_path: Path) -> N
                 replace(base, preprocess_options=wrong), tmp_path / "no", Steps(quiet=True)
             )
     assert not (tmp_path / "no").exists()
+
+
+@pytest.fixture(scope="module")
+def strewn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a CheXpert tree large enough for every hospital to hold uncertain labels."""
+    home = tmp_path_factory.mktemp("strewn") / "chexpert"
+    return write_phantoms(home, 60, 1, size=32, layout="chexpert").root
+
+
+def chexpert(root: Path, **changes: Any) -> Settings:
+    settings = Settings(
+        data=str(root),
+        hospitals=2,
+        findings="union",
+        size=32,
+        learner="cnn",
+        learner_options={"width": 8},
+        epsilon=0.0,
+        self_epochs=1,
+    )
+    return replace(settings, **changes)
+
+
+def shards(folder: Path) -> list[Shard]:
+    return [read_shard(folder / "hospitals" / str(n) / "shard.npz") for n in range(2)]
+
+
+def test_uncertain_labels_are_a_class_of_their_own(strewn: Path, tmp_path: Path) -> None:
+    settings = chexpert(strewn, uncertain="multiclass")
+    draft = build_folder(settings, tmp_path / "run", Steps(quiet=True))
+    assert draft.learner.objective == "multiclass"
+    assert draft.learner.outputs == 3 * len(draft.findings)
+    plan = round_plan(settings, draft.learner, draft.manifest, draft.findings)
+    for shard in shards(draft.folder):
+        assert (shard.train_labels == UNCERTAIN).any()
+        assert not (shard.held_labels == UNCERTAIN).any(), "scored on certain labels alone"
+        assert shard.terms is not None
+        assert plan.data == shard.terms.to_config()
+        config = plan.config(draft.manifest, 1)
+        trainer = LocalTrainer(
+            pixels=shard.train_pixels, labels=shard.train_labels, terms=shard.terms
+        )
+        base = decode_model(
+            (draft.folder / "models" / f"{draft.initial_model.hex()}.safetensors").read_bytes(),
+            draft.manifest,
+        )
+        found = trainer(base, config, 1)
+        scored = LocalEvaluator(pixels=shard.held_pixels, labels=shard.held_labels)
+        assert scored(found.model, config)["loss"] > 0
+
+
+def test_self_training_stays_in_the_hospital(strewn: Path, tmp_path: Path) -> None:
+    runs = {}
+    for policy in ("selftrained", "multiclass"):
+        made = build_folder(
+            chexpert(strewn, uncertain=policy), tmp_path / policy, Steps(quiet=True)
+        )
+        runs[policy] = made
+    names = [
+        sorted(str(p.relative_to(made.folder)) for p in made.folder.rglob("*") if p.is_file())
+        for made in runs.values()
+    ]
+    assert [n for n in names[0] if "models" not in n] == [n for n in names[1] if "models" not in n]
+    for drawn, stated in zip(*(shards(made.folder) for made in runs.values()), strict=True):
+        asked = stated.train_labels == UNCERTAIN
+        assert asked.any()
+        assert set(np.unique(drawn.train_labels[asked])) <= {0, 1}
+        np.testing.assert_array_equal(drawn.train_labels[~asked], stated.train_labels[~asked])
+        assert drawn.terms is not None
+        assert drawn.terms.uncertain == "selftrained"
+
+
+@pytest.mark.parametrize(
+    ("uncertain", "objective"), [("multiclass", "bce"), ("ignore", "multiclass")]
+)
+def test_policy_and_objective_go_together(
+    strewn: Path, tmp_path: Path, uncertain: str, objective: str
+) -> None:
+    settings = chexpert(strewn, uncertain=uncertain, learner_options={"objective": objective})
+    with pytest.raises(ConfigError, match="go together"):
+        build_folder(settings, tmp_path / "run", Steps(quiet=True))
