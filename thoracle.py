@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.markup import escape
 
-from ledger.console import err
+from ledger.console import emit_json, err
 from ledger.errors import ThoracleError
 
 
@@ -45,11 +45,17 @@ def build_app() -> typer.Typer:
 
 
 def main() -> None:
-    """Run the command line; exit 1 with one sentence on any deliberate error."""
+    """Run the command line; exit 1 with one sentence on any deliberate error.
+
+    Where ``--json`` was asked for, the error is also a JSON document on standard output, so that
+    a program never reads nothing.
+    """
     try:
         build_app()()
     except ThoracleError as error:
         err.print(f"[bold red]{error.name}[/]: {escape(str(error))}", soft_wrap=True)
+        if "--json" in sys.argv[1:]:
+            emit_json({"error": error.name, "message": str(error)})
         sys.exit(1)
     except KeyboardInterrupt:
         err.print("Interrupted.")

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from ledger.anchors import Anchors
 from ledger.canonical import parse_json
@@ -236,14 +236,21 @@ def _anchors(run: Path, anchors: Path | None) -> Anchors:
 
 
 def _print_show(record: dict[str, Any]) -> None:
+    # Narrow terminals: figures stay whole, a model's digest is cut, an address is folded.
     rounds = Table(
-        "round", "outcome", "commits", "accepted", "refused", "attested", "weight", "model"
+        "round",
+        Column("outcome", no_wrap=True, min_width=12),
+        *(Column(name, min_width=len(name)) for name in ("commits", "accepted")),
+        "refused",
+        *(Column(name, min_width=len(name)) for name in ("attested", "weight")),
+        Column("model", no_wrap=True),
+        padding=(0, 0),
     )
     for item in record["rounds"]:
         refused = ", ".join(f"{seat}: {reason}" for seat, reason in item["reasons"].items())
         rounds.add_row(
             str(item["round"]),
-            item["outcome"],
+            item["outcome"].replace("_", " "),
             str(item["commits"]),
             str(item["accepted"]),
             escape(refused) or "-",
@@ -251,7 +258,14 @@ def _print_show(record: dict[str, Any]) -> None:
             str(item["accepted_weight"]),
             _short(item["model"] or "-"),
         )
-    members = Table("seat", "hospital", "weight", "epsilon spent", "epsilon cap", "active")
+    members = Table(
+        "seat",
+        Column("hospital", overflow="fold"),
+        "weight",
+        "epsilon spent",
+        "epsilon cap",
+        "active",
+    )
     private = record["privacy_unit"] != "none"  # without privacy a cap is only a placeholder
     for item in record["members"]:
         members.add_row(
@@ -266,7 +280,8 @@ def _print_show(record: dict[str, Any]) -> None:
     out.print(
         f"record {record['sequence']}, head {record['head']}\n"
         f"chain {record['chain_id']}, contract {record['contract']}, "
-        f"coordinator {record['coordinator']}"
+        f"coordinator {record['coordinator']}",
+        soft_wrap=True,
     )
 
 
