@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 RUN    ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check attack clean
+.PHONY: help setup demo test check attack faults clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ test: check ## All of the above and every test
 
 attack: setup ## Run the attack catalogue and print its table
 	$(BIN)/python -m tests.attacks
+
+faults: setup ## Stop a run at every durable step, in every way, one at a time (up to half an hour)
+	THORACLE_FAULTS=0 $(BIN)/pytest -q tests/faults
 
 clean: ## Remove what was made (not the runs)
 	rm -rf $(VENV) contracts/node_modules build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -74,6 +74,8 @@ class Contributor:
         if entry is None:
             base = self._accept(order, opening, terms)
             entry = self._make(order, opening, terms, base)
+        # Not only after a training: a crash between the two must not keep an old update for ever.
+        self._forget(order.round, opening.base_model)
         return entry
 
     def _accept(self, order: TrainOrder, opening: Opening, terms: RoundTerms) -> Model:
@@ -125,7 +127,6 @@ class Contributor:
             metrics=self._policy.allowed(trained.metrics, terms),
         )
         self._spool.keep_update(entry, sealed.opening, sealed.ciphertext)
-        self._forget(number, opening.base_model)
         return entry
 
     def commit(self, entry: Entry, opening: Opening, witness: Witness) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import traceback
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -48,8 +48,9 @@ def serve(payload: bytes) -> bytes:
 def _note(home: Path, text: str) -> None:
     """Append to the hospital's own log, readable by its owner only; an old one is kept aside."""
     path = home / "hospital.log"
-    if path.exists() and path.stat().st_size > _LOG_BYTES:
-        path.replace(home / "hospital.log.1")
-    descriptor = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
-    with os.fdopen(descriptor, "a", encoding="utf-8") as stream:
-        stream.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n")
+    with suppress(OSError):  # a full disk must not hide the error that is being noted
+        if path.exists() and path.stat().st_size > _LOG_BYTES:
+            path.replace(home / "hospital.log.1")
+        descriptor = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
+        with os.fdopen(descriptor, "a", encoding="utf-8") as stream:
+            stream.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n")

@@ -33,7 +33,8 @@ def document() -> str:
     elsewhere = [f"| `{name}` | {error} | `{where}` |" for name, error, where in ELSEWHERE]
     parts.append(_table("run elsewhere", ("attack", "error", "where"), elsewhere))
     missing = [f"| `{name}` | {state} |" for name, state in NOT_BUILT]
-    parts.append(_table("not yet built", ("attack", "state"), missing))
+    if missing:
+        parts.append(_table("not yet built", ("attack", "state"), missing))
     return "\n".join(part.rstrip() + "\n" for part in parts)
 
 

@@ -33,16 +33,9 @@ ELSEWHERE: tuple[tuple[str, str, str], ...] = (
     ("infinite_gradient", "NonFiniteGradient", "tests/client/privacy/test_dpsgd.py"),
     ("batchnorm_model", "UnsupportedModule", "tests/client/privacy/test_dpsgd.py"),
     ("cross_sample_loss", "CoupledSamples", "tests/client/privacy/test_dpsgd.py"),
+    ("crash_between_each_step", "(same bytes)", "tests/faults/test_faults.py"),
 )
 """Rows that need torch or a byte-level bundle: name, error, where they are run."""
 
-NOT_BUILT: tuple[tuple[str, str], ...] = (
-    (
-        "crash_between_each_step",
-        (
-            "the fault injector over every storage and transaction step is not built; what there"
-            " is: `receipt_*` and `crash_after_training` above, and `tests/server/test_rounds.py`"
-        ),
-    ),
-)
+NOT_BUILT: tuple[tuple[str, str], ...] = ()
 """Rows of the catalogue whose room does not exist yet: never silently dropped."""
