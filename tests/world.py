@@ -21,6 +21,7 @@ from eth_account.signers.local import LocalAccount
 from web3.types import RPCEndpoint, RPCResponse
 
 from client.agent import Hospital
+from client.data_terms import DataTerms, check_data
 from client.policy import Policy
 from client.private_guard import PrivacyAccountGuard
 from client.roles import TrainedUpdate
@@ -127,6 +128,10 @@ class ReadCache:
         return copy.deepcopy(self._answers[key])
 
 
+TERMS = DataTerms(findings=("Mass", "Nodule"), preprocessing={"size": 8, "clahe": "off"})
+"""How every hospital's data here were prepared."""
+
+
 class TinyTrainer:
     """Trains by drifting: a direction common to the federation plus the hospital's own.
 
@@ -135,6 +140,10 @@ class TinyTrainer:
 
     def __init__(self, name: str) -> None:
         self._name = name
+
+    def check(self, config: Mapping[str, object]) -> None:
+        """Refuse other data terms than this federation's hospitals have, as a real trainer does."""
+        check_data(TERMS, config)
 
     def __call__(self, base: Model, config: Mapping[str, object], seed: int, /) -> TrainedUpdate:
         """Return the base, moved by about 0.05 a coordinate."""
@@ -162,6 +171,7 @@ class Setting:
         default_factory=lambda: RoundPlan(
             rounds=100,
             learner={"name": "tiny"},
+            data=TERMS.to_config(),
             screen=ScreenPolicy(),
             metrics=("loss",),
             max_norm=4.0,

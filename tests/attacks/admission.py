@@ -13,6 +13,7 @@ from ledger.canonical import tagged_digest
 from ledger.errors import (
     CommitMissing,
     CommitWindowOpen,
+    DataMismatch,
     DigestMismatch,
     DuplicateUpdate,
     InertUpdate,
@@ -39,7 +40,7 @@ from server.plan import RoundPlan
 from server.screen import ScreenPolicy
 from tests.attacks.case import ACCEPTED, FILES, REFUSED, Case, Scene
 from tests.attacks.forge import ROGUE, Forgery, honest_q
-from tests.world import PRIVACY, World
+from tests.world import PRIVACY, TERMS, World
 
 ROOM = "server: verify and screen"
 ADMITTED = {"Committed": 1, "Proposed": 1, "Attested": 3, "Finalised": 1}
@@ -231,6 +232,26 @@ def _malicious_order(scene: Scene) -> None:
     """The coordinator's configuration asks for a number that the hospital's policy keeps."""
     world = scene.world
     plan = replace(world.setting.plan, metrics=("loss", "secret"))
+    order = world.make_coordinator(plan=plan).open_round()
+    with scene.caught_by("hospital"):
+        world.hospitals[0].train(order)
+
+
+def _foreign_preprocessing(scene: Scene) -> None:
+    """The round means films of another preprocessing than every hospital's data were made with."""
+    world = scene.world
+    other = replace(TERMS, preprocessing={**TERMS.preprocessing, "clahe": "on"})
+    plan = replace(world.setting.plan, data=other.to_config())
+    order = world.make_coordinator(plan=plan).open_round()
+    with scene.caught_by("hospital"):
+        world.hospitals[0].train(order)
+
+
+def _swapped_findings(scene: Scene) -> None:
+    """The round's outputs mean the same findings in another order: all labels would be wrong."""
+    world = scene.world
+    other = replace(TERMS, findings=TERMS.findings[::-1])
+    plan = replace(world.setting.plan, data=other.to_config())
     order = world.make_coordinator(plan=plan).open_round()
     with scene.caught_by("hospital"):
         world.hospitals[0].train(order)
@@ -487,6 +508,28 @@ CASES = (
         error=PolicyViolation,
         stage="idle",
         play=_malicious_order,
+        records={"RoundOpened": 1},
+        files={"configs": 1},
+    ),
+    Case(
+        name="foreign_preprocessing",
+        room=ROOM,
+        tampers="the round's films are preprocessed otherwise than the hospital's",
+        caught="hospital",
+        error=DataMismatch,
+        stage="idle",
+        play=_foreign_preprocessing,
+        records={"RoundOpened": 1},
+        files={"configs": 1},
+    ),
+    Case(
+        name="swapped_findings",
+        room=ROOM,
+        tampers="the round's outputs mean the findings in another order",
+        caught="hospital",
+        error=DataMismatch,
+        stage="idle",
+        play=_swapped_findings,
         records={"RoundOpened": 1},
         files={"configs": 1},
     ),
