@@ -111,7 +111,7 @@ class CommitPhase(RoundBase):
             return
         early = live.opened_at + self.rules.min_commit_window
         self.check(
-            early <= event.time < live.commit_deadline and event.args["at"] == event.time,
+            early <= event.time < live.commit_deadline and event.args["closedAt"] == event.time,
             "early close",
             "the commit window was closed before its ruled minimum, or after its deadline",
             CommitWindowOpen,
