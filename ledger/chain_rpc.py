@@ -48,11 +48,13 @@ class Patience:
     Attributes:
         outage: for a node that cannot be reached, before `LedgerUnavailable`.
         mining: for a transaction to be mined (`TransactionStuck`) and confirmed (`Unconfirmed`).
+        offers: how often within ``mining`` it is offered again, dearer where gas costs anything.
         poll: between two looks for a receipt.
     """
 
     outage: float = 10.0
     mining: float = 60.0
+    offers: int = 2
     poll: float = 0.02
 
 

@@ -7,6 +7,7 @@
               keys/seal-<epoch>.json sealing keys, one an epoch (0600)
               keys/password          of all of them (0600), unless it comes from the environment
               keys/transactions.jsonl  journal of what the coordinator signed
+              witness.json           every head the coordinator has seen
 
 The rest of the run folder is described in ``server.store``.
 """
@@ -26,6 +27,7 @@ from ledger.files import atomic_write, read_bounded
 from ledger.keys import load_account, load_seal_key, read_password
 from ledger.manifest import Manifest
 from ledger.txlog import TransactionLog
+from ledger.witness import Witness
 from server.plan import Keyring, RoundPlan
 from server.rounds import Coordinator, Wait
 from server.screen import ScreenPolicy
@@ -142,6 +144,8 @@ def open_coordinator(run: Path, *, wait: Wait | None = None) -> Coordinator:
         InsecureKeyFile, KeyLocked, BadKey: its keys cannot.
         RunBusy: another process is working on this run.
         WrongLedger, LedgerUnavailable: the chain is another one, or not there.
+        LedgerRollback, HeadMismatch: it is an older state than this run has seen, or another past.
+        ClockSkew: the chain's clock and this machine's differ too much.
     """
     spec = CoordinatorSpec.read(run)
     password = (
@@ -159,6 +163,8 @@ def open_coordinator(run: Path, *, wait: Wait | None = None) -> Coordinator:
         first_block=spec.first_block,
     )
     ledger.recover()
+    witness = Witness(run / "witness.json", ledger)
+    witness.advance()
     return Coordinator(
         store=RunStore(run),
         ledger=ledger,
@@ -167,6 +173,7 @@ def open_coordinator(run: Path, *, wait: Wait | None = None) -> Coordinator:
         plan=spec.plan,
         manifest=spec.manifest,
         wait=wait,
+        witness=witness,
     )
 
 

@@ -36,6 +36,7 @@ from ledger.manifest import Manifest, decode_model
 from ledger.messages import AttestReply, ProposalOrder, TrainOrder, TrainReply
 from ledger.seal import key_digest
 from ledger.statement import Domain, Phase, Proposal, bitmap_of
+from ledger.witness import Witness
 from server.bench import Bench
 from server.draft import Draft
 from server.inbox import Inbox
@@ -61,6 +62,7 @@ class Coordinator:
         manifest: of the model; the initial model must be in ``store.models``.
         wait: how to wait for a deadline (tests travel in time); by default it sleeps.
         other_domains: federations known beside this one, to name a replay from one of them.
+        witness: remembers every head it has seen, where the coordinator keeps one.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Coordinator:
         manifest: Manifest,
         wait: Wait | None = None,
         other_domains: Sequence[Domain] = (),
+        witness: Witness | None = None,
     ) -> None:
         self.store = store
         self.ledger = ledger
@@ -88,6 +91,7 @@ class Coordinator:
             manifest=manifest,
             other_domains=tuple(other_domains),
         )
+        self._witness = witness
         self._wait = wait or self._sleep_until
 
     # ---- after a restart ----
@@ -282,6 +286,8 @@ class Coordinator:
             raise WrongPhase(f"round {state.number} has no proposal yet", phase=state.phase)
         if state.phase is Phase.ATTESTING:
             self._end(state)
+        if self._witness is not None:
+            self._witness.advance()
         return report_round(self.ledger, self.store, self._inbox(state.number), state.number)
 
     def _end(self, state: RoundState) -> None:

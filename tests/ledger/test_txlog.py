@@ -212,3 +212,25 @@ def test_replay_notices_what_is_never_mined(path: Path, monkeypatch: pytest.Monk
     with pytest.raises(TransactionStuck):
         log.replay(node)
     log.close()
+
+
+def test_replay_of_a_long_journal_asks_only_about_its_end(path: Path) -> None:
+    """A chain forgets from its end, so what lies before the newest known block is there."""
+    log, node = TransactionLog(path), Node(path)
+    for number in range(1, 41):
+        raw = b"%d" % number
+        log.signed(raw)
+        log.mined(mined(raw, number))
+        if number <= 38:
+            node.chain[keccak(raw)] = mined(raw, number)
+    asked: list[bytes] = []
+    look_up = node.look_up
+
+    def counted(tx_hash: bytes) -> Mined | None:
+        asked.append(tx_hash)
+        return look_up(tx_hash)
+
+    node.look_up = counted  # type: ignore[method-assign]
+    assert log.replay(node) == 2
+    assert len(asked) <= 8
+    log.close()
