@@ -37,7 +37,6 @@ PROVEN: dict[Level, tuple[str, ...]] = {
         "a second implementation of the rules and a re-execution of the bytecode agree with it",
         "beacon, totals T and norm caps follow from the commits",
         "every attestation is the hospital's own",
-        "every epsilon follows from the mechanism that was declared with it",
     ),
     "models": (
         "every sum and model is the one whose digest stands on the chain",
@@ -56,6 +55,9 @@ NOT_PROVEN = (
     "order, time and completeness of a chain run by one operator (compare witness files)",
     "anything at all if every hospital and the coordinator collude",
 )
+EPSILON = "every epsilon follows from the mechanism that was declared with it"
+"""Proven at the chain level of a private run, and of no other."""
+NO_EPSILON = "any privacy: this run had none, so there is no epsilon to recompute"
 NO_PRIVACY = (
     "no differential privacy: the probes on the chain are exact figures of each hospital's update,"
     " and whoever holds a guess of that update can test it"
@@ -112,6 +114,24 @@ class AuditReport:
         """Whether the history was compared with trust anchors from outside the run."""
         compared = self.passed.get("chain", {}).get("trusted anchors", 0)
         return bool(compared) and not any(f.error == "OriginUnproven" for f in self.findings)
+
+    @property
+    def private(self) -> bool:
+        """Whether the contract's rules charge differential privacy."""
+        return self.history is not None and self.history.rules.privacy_unit != Unit.NONE
+
+    @property
+    def proven(self) -> dict[Level, tuple[str, ...]]:
+        """What was proven, by level; nothing where something does not hold."""
+        if not self.clean:
+            return {}
+        extra = {"chain": (EPSILON,)} if self.private else {}
+        return {level: PROVEN[level] + extra.get(level, ()) for level in self.reached}
+
+    @property
+    def not_proven(self) -> tuple[str, ...]:
+        """What no audit of this kind can prove, and what this run never claimed."""
+        return NOT_PROVEN if self.private or self.history is None else (*NOT_PROVEN, NO_EPSILON)
 
     @property
     def verdict(self) -> str:

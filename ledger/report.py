@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ledger.audit import NOT_PROVEN, PROVEN, AuditReport
+from ledger.audit import AuditReport
 from ledger.facts import Finding
 from ledger.replica_round import RoundHistory
 from ledger.statement import Outcome, Phase
@@ -55,7 +55,6 @@ def round_record(report: AuditReport, past: RoundHistory) -> dict[str, Any]:
 def report_record(report: AuditReport) -> dict[str, Any]:
     """Return the whole report as plain values, for ``--json``."""
     rounds = report.history.rounds if report.history else ()
-    proven = {level: list(PROVEN[level]) for level in report.reached} if report.clean else {}
     return {
         **report.summary(),
         "digest": report.digest().hex(),
@@ -65,8 +64,8 @@ def report_record(report: AuditReport) -> dict[str, Any]:
         "budgets": [vars(item) for item in report.budgets],
         "credit_declared_not_verified": [vars(item) for item in report.credits],
         "names": report.names,
-        "proven": proven,
-        "not_proven": list(NOT_PROVEN),
+        "proven": {level: list(found) for level, found in report.proven.items()},
+        "not_proven": list(report.not_proven),
     }
 
 
@@ -154,11 +153,10 @@ def print_report(report: AuditReport, console: Console, *, limit: int = 20) -> N
         console.print(f"… and {rest} further findings (--json lists them)")
     for mark in report.marks:
         console.print(f"[yellow]marked by the run itself:[/] {escape(mark)}")
-    if report.clean:
-        for level in report.reached:
-            for sentence in PROVEN[level]:
-                console.print(f"[green]proven[/] ({level}): {escape(sentence)}")
-    for sentence in NOT_PROVEN:
+    for level, sentences in report.proven.items():
+        for sentence in sentences:
+            console.print(f"[green]proven[/] ({level}): {escape(sentence)}")
+    for sentence in report.not_proven:
         console.print(f"[dim]not proven: {escape(sentence)}[/]")
     colour = "bold green" if report.clean else "bold red"
     console.print(f"[{colour}]{escape(report.verdict)}[/]")

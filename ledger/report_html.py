@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from ledger.audit import NOT_PROVEN, PROVEN, AuditReport
+from ledger.audit import AuditReport
 from ledger.errors import InvalidStatement, by_code
 from ledger.facts import LEVELS
 from ledger.replica_round import RoundHistory
@@ -203,10 +203,8 @@ def _checks(report: AuditReport) -> str:
 
 
 def _claims(report: AuditReport) -> str:
-    items = []
-    if report.clean:
-        items = [f"<li>{escape(s)} ({lv})</li>" for lv in report.reached for s in PROVEN[lv]]
-    items += [f"<li class=soft>Not proven: {escape(s)}</li>" for s in NOT_PROVEN]
+    items = [f"<li>{escape(s)} ({lv})</li>" for lv, found in report.proven.items() for s in found]
+    items += [f"<li class=soft>Not proven: {escape(s)}</li>" for s in report.not_proven]
     return f"<ul>{''.join(items)}</ul>"
 
 

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -15,12 +16,13 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from ledger.archive import FolderSource
-from ledger.audit import NOT_PROVEN, PROVEN, AuditReport, audit
+from ledger.audit import EPSILON, NO_EPSILON, NOT_PROVEN, PROVEN, AuditReport, audit
 from ledger.audit_commands import app
 from ledger.report import print_report, report_record
 from ledger.report_html import render
 from ledger.report_svg import bars, lineage, lines, matrix
 from ledger.run_facts import held_keys, read_facts
+from ledger.statement import Unit
 from tests.ledger.audited_run import Federation
 
 RUNNER = CliRunner()
@@ -58,13 +60,26 @@ def tampered(run: Path, tmp_path: Path) -> Path:
 def test_the_record_is_json_and_says_what_is_proven(report: AuditReport) -> None:
     record = json.loads(json.dumps(report_record(report), allow_nan=False))
     assert record["clean"] is True
-    assert record["proven"] == {level: list(PROVEN[level]) for level in report.reached}
+    assert set(record["proven"]) == set(report.reached)
+    assert set(PROVEN["chain"]) | {EPSILON} == set(record["proven"]["chain"])
     assert record["not_proven"] == list(NOT_PROVEN)
     assert [item["outcome"] for item in record["rounds"]] == ["SumVerified", "SumVerified"]
     assert record["rounds"][1]["refused"] != {}
     assert sum(item["gas"] for item in record["rounds"]) > 500_000
     assert {item["unit"] for item in record["budgets"]} == {"patient"}
     assert record["digest"] == report.digest().hex()
+
+
+def test_a_run_without_privacy_claims_no_epsilon(report: AuditReport) -> None:
+    assert report.history is not None
+    open_rules = replace(report.history.rules, privacy_unit=Unit.NONE)
+    without = replace(report, history=replace(report.history, rules=open_rules))
+    assert EPSILON not in without.proven["chain"]
+    assert NO_EPSILON in without.not_proven
+    assert NO_EPSILON not in report.not_proven
+    for shown in (json.dumps(report_record(without)), render(without)):
+        assert EPSILON not in shown
+        assert NO_EPSILON in shown
 
 
 def test_the_table_names_people_and_the_verdict(report: AuditReport) -> None:
