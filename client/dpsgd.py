@@ -147,6 +147,7 @@ def train_private(
         CohortTooSmall: too few patients.
         NonFiniteGradient: a clipped sum is not finite.
     """
+    module.train()  # Opacus refuses to look at a module that is evaluating
     check_module(module)
     sampler = UnitSampler(units, plan.sample_rate, keystream)
     shape, labels = input_shape
