@@ -80,46 +80,55 @@ def initial_model() -> Model:
 
 
 class ReadCache:
-    """Answers repeated reads of one mined block from memory: blocks do not change.
+    """Answers repeated reads from memory: what a block's hash fixes does not change.
 
-    Five parties ask the in-process node the same questions, and its EVM is slow. Only what cannot
-    change is kept: reads that name a block number, receipts and constants. ``fault`` is told each
-    method's name first, and may raise what a failing node would.
+    Five parties ask the in-process node the same questions, and its EVM is slow. An answer is kept
+    under the hash of the block that the question names (its number, or the head), so it stays right
+    when the chain is rewound: another history has other hashes. Whatever depends on the node's
+    clock ("pending") is asked anew. ``fault`` is told each method's name first, and may raise what
+    a failing node would.
     """
 
-    METHODS = frozenset({"eth_call", "eth_getLogs", "eth_getBlockByNumber", "eth_getCode"})
+    NAMED: Mapping[str, int] = {"eth_call": 1, "eth_getCode": 1, "eth_getBlockByNumber": 0}
+    """Methods whose parameter at this place names the block."""
+    OF_HEAD = frozenset({"eth_blockNumber", "eth_getTransactionReceipt"})
     CONSTANTS = frozenset({"eth_chainId", "eth_accounts"})
 
     def __init__(self, chain: DevChain) -> None:
         self.fault: Callable[[str], None] = lambda method: None
         self._answers: dict[str, RPCResponse] = {}
         self._chain = chain.tester.backend.chain
-        self._seen = self._head()
+        # web3's own layers look up names and cast results at each question; no one here needs them.
+        chain.web3.middleware_onion.clear()
         provider = chain.web3.provider
         self._ask: Callable[[RPCEndpoint, Any], RPCResponse] = provider.make_request
         provider.make_request = self._answer  # type: ignore[method-assign]
 
-    def clear(self) -> None:
-        """Forget everything."""
-        self._answers.clear()
-
-    def _head(self) -> tuple[int, bytes]:
-        header = self._chain.get_canonical_head()
-        return int(header.block_number), bytes(header.hash)
+    def _moment(self, method: str, params: Any) -> str | None:
+        """Return what fixes the answer besides the question; None if nothing does."""
+        if method in self.CONSTANTS:
+            return ""
+        block: object = "latest"
+        if method == "eth_getLogs":
+            block = params[0].get("toBlock")
+        elif method in self.NAMED:
+            block = params[self.NAMED[method]]
+        elif method not in self.OF_HEAD:
+            return None
+        head = self._chain.get_canonical_head()
+        if block == "latest":
+            return str(head.hash.hex())
+        number = int(block, 16) if str(block).startswith("0x") else block  # type: ignore[call-overload]
+        if not isinstance(number, int) or number > head.block_number:
+            return None
+        return str(self._chain.chaindb.get_canonical_block_hash(number).hex())
 
     def _answer(self, method: RPCEndpoint, params: Any) -> RPCResponse:
         self.fault(method)
-        head = self._head()
-        if head[0] <= self._seen[0] and head != self._seen:  # rewound: another history
-            self._answers.clear()
-        self._seen = head
-        key = f"{method} {params!r}"
-        if method == "eth_blockNumber":
-            key += head[1].hex()
-        elif method == "eth_getTransactionReceipt":
-            pass  # kept once there is one: see below
-        elif method not in self.METHODS | self.CONSTANTS or "latest" in key or "pending" in key:
+        moment = self._moment(method, params)
+        if moment is None:
             return self._ask(method, params)
+        key = f"{moment} {method} {params!r}"
         if key not in self._answers:
             answer = self._ask(method, params)
             if "error" in answer or answer.get("result") is None:
@@ -307,7 +316,6 @@ class World:
         self.store.close()
         self.chain.revert(mark.chain)
         self._mend_indices()
-        self.node.clear()  # a mark may be ahead of where the chain was, in another history
         shutil.rmtree(self.folder)
         shutil.copytree(mark.disk, self.folder)
         self._rebuild()

@@ -19,8 +19,9 @@ federation: the same moment played honestly ends with everybody accepted, and ro
 lasting harm are followed by an honest round in the attacked world (for all rows with
 `THORACLE_ATTACK_RERUNS=all`).
 
-`make attack` runs the table and prints it. Written by `python -m tests.attacks --document`; a test
-compares this file with the table. What cannot be caught is in [`SECURITY.md`](../SECURITY.md).
+`make attack` runs the table in two processes (`--jobs`) and prints it. Written by
+`python -m tests.attacks --document`; a test compares this file with the table. What cannot be
+caught is in [`SECURITY.md`](../SECURITY.md).
 """
 
 

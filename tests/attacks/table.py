@@ -26,16 +26,48 @@ TABLE: tuple[Case, ...] = (
 )
 
 ELSEWHERE: tuple[tuple[str, str, str], ...] = (
-    ("event_disagrees_with_state", "EventMismatch", "tests/ledger/test_audit.py"),
-    ("proof_swapped", "BundleInvalid", "tests/ledger/test_audit.py"),
-    ("input_order_shuffled", "(same digest)", "tests/ledger/test_audit.py"),
-    ("patient_with_many_images", "(one image a draw)", "tests/client/privacy/test_dpsgd.py"),
-    ("infinite_gradient", "NonFiniteGradient", "tests/client/privacy/test_dpsgd.py"),
-    ("batchnorm_model", "UnsupportedModule", "tests/client/privacy/test_dpsgd.py"),
-    ("cross_sample_loss", "CoupledSamples", "tests/client/privacy/test_dpsgd.py"),
-    ("crash_between_each_step", "(same bytes)", "tests/faults/test_faults.py"),
+    (
+        "event_disagrees_with_state",
+        "EventMismatch",
+        "tests/ledger/test_audit.py::test_event_disagrees_with_state",
+    ),
+    (
+        "proof_swapped",
+        "BundleInvalid",
+        "tests/ledger/test_audit.py::test_proof_swapped",
+    ),
+    (
+        "input_order_shuffled",
+        "(same digest)",
+        "tests/ledger/test_audit.py::test_input_order_shuffled",
+    ),
+    (
+        "patient_with_many_images",
+        "(one image a draw)",
+        "tests/client/privacy/test_dpsgd.py::test_a_patient_with_many_images_gives_one_a_draw",
+    ),
+    (
+        "infinite_gradient",
+        "NonFiniteGradient",
+        "tests/client/privacy/test_dpsgd.py::test_an_infinite_gradient_is_refused_and_the_model_stays_finite",
+    ),
+    (
+        "batchnorm_model",
+        "UnsupportedModule",
+        "tests/client/privacy/test_dpsgd.py::test_modules_that_couple_samples_are_refused",
+    ),
+    (
+        "cross_sample_loss",
+        "CoupledSamples",
+        "tests/client/privacy/test_dpsgd.py::test_a_loss_that_couples_samples_is_caught",
+    ),
+    (
+        "crash_between_each_step",
+        "(same bytes)",
+        "tests/faults/test_faults.py::test_crash_between_each_step",
+    ),
 )
-"""Rows that need torch or a byte-level bundle: name, error, where they are run."""
+"""Rows that need torch or a byte-level bundle: name, error, the test (``path::function``)."""
 
 NOT_BUILT: tuple[tuple[str, str], ...] = ()
 """Rows of the catalogue whose room does not exist yet: never silently dropped."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,8 +13,9 @@ import pytest
 
 from tests.attacks.case import Case, run_case
 from tests.attacks.document import PATH, document
+from tests.attacks.runner import deal
 from tests.attacks.stages import Stages
-from tests.attacks.table import ELSEWHERE, TABLE
+from tests.attacks.table import ELSEWHERE, NOT_BUILT, TABLE
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +40,24 @@ def test_the_document_is_the_table() -> None:
     assert PATH.read_text() == document(), "write it again: python -m tests.attacks --document"
 
 
-def test_rows_run_elsewhere_are_there() -> None:
-    root = PATH.parents[1]
-    for name, _, where in ELSEWHERE:
-        assert (root / where).is_file(), f"{name} is said to be in {where}"
+@pytest.mark.parametrize(("name", "where"), [(name, where) for name, _, where in ELSEWHERE])
+def test_a_row_run_elsewhere_names_a_test_that_exists(name: str, where: str) -> None:
+    path, _, function = where.partition("::")
+    tree = ast.parse((PATH.parents[1] / path).read_bytes())
+    found = {item.name for item in tree.body if isinstance(item, ast.FunctionDef)}
+    assert function.startswith("test_"), name
+    assert function in found, f"{name} is said to be run by {where}"
+
+
+def test_the_document_names_every_row_once() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|", PATH.read_text(), re.MULTILINE)
+    known = [case.name for case in TABLE] + [row[0] for row in (*ELSEWHERE, *NOT_BUILT)]
+    assert rows == known
+
+
+def test_rows_are_dealt_out_once_each() -> None:
+    names = [case.name for case in TABLE]
+    for jobs in (1, 2, 3, len(names) + 1):
+        parts = deal(names, jobs)
+        assert sorted(name for part in parts for name in part) == sorted(names)
+        assert len(parts) <= jobs
