@@ -18,6 +18,7 @@ def build_app() -> typer.Typer:
     from ledger.chain_commands import app as chain
     from simulation.commands import simulate
     from simulation.data_commands import register as register_data
+    from simulation.doctor_command import doctor
     from simulation.evaluate_command import evaluate
     from simulation.privacy_commands import app as privacy
 
@@ -37,6 +38,7 @@ def build_app() -> typer.Typer:
     register_data(data)
     app.command()(simulate)
     app.command()(evaluate)
+    app.command()(doctor)
     app.add_typer(audit, name="audit")
     app.add_typer(chain, name="chain")
     app.add_typer(data, name="data")

@@ -32,7 +32,7 @@ from ledger.canonical import canonical_json, parse_json
 from ledger.chain import Ledger
 from ledger.chain_rpc import connect
 from ledger.errors import CodecError, ConfigError
-from ledger.files import atomic_write, read_bounded
+from ledger.files import atomic_write, read_bounded, sweep
 from ledger.keys import load_account, read_password
 from ledger.statement import Unit
 from ledger.txlog import TransactionLog
@@ -120,6 +120,8 @@ def open_hospital(home: Path) -> Hospital:
         WrongLedger, LedgerUnavailable: the chain is another one, or not there.
     """
     spec = HospitalSpec.read(home)
+    for folder in (home, home / "models", *sorted((home / "spool").glob("*"))):
+        sweep(folder)
     policy = Policy.load(home / "policy.toml")
     password = (
         read_password(env=spec.password_env)

@@ -291,6 +291,15 @@ def destroy_seal_key(path: Path, *, reason: str, time: int) -> None:
         raise OutputError(f"cannot remove {path}: {error.strerror or error}") from None
 
 
+def check_not_erased(path: Path) -> None:
+    """Check that no tombstone stands beside a key file.
+
+    Raises:
+        EvidenceErased: the key was destroyed (or its removal was begun).
+    """
+    _refuse_erased(path)
+
+
 def _refuse_erased(path: Path) -> None:
     tombstone = _tombstone(path)
     if tombstone.exists():

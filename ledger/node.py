@@ -19,11 +19,11 @@ from types import TracebackType
 from typing import Any
 
 from eth_utils.crypto import keccak
-from filelock import FileLock, Timeout
 
 from ledger.canonical import canonical_json, parse_json
-from ledger.errors import CodecError, ConfigError, LedgerUnavailable, RunBusy
-from ledger.files import atomic_write, read_bounded
+from ledger.errors import CodecError, ConfigError, LedgerUnavailable
+from ledger.files import atomic_write, read_bounded, storage_error
+from ledger.lock import RunLock
 from ledger.node_process import AnvilPlan, end, find_anvil, run_anvil
 from ledger.node_rpc import AnvilNode
 from ledger.rpc_filter import NodeDown, Record, RpcFilter, Upstream, failure
@@ -78,7 +78,7 @@ class ManagedAnvil:
         self._anvil_port = 0
         self._filter: RpcFilter | None = None
         self._sending = threading.Lock()
-        self._lock = FileLock(str(self.folder / ".node.lock"))
+        self._lock = RunLock(self.folder, "node", f"the chain in {self.folder}")
 
     # ---- life ----
 
@@ -103,11 +103,11 @@ class ManagedAnvil:
             LedgerUnavailable: anvil does not start.
         """
         self._binary = self._binary or find_anvil()
-        self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise RunBusy(f"another process runs a node on {self.folder}") from None
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise storage_error(self.folder, error) from None
+        self._lock.acquire()
         try:
             self._settings()
             self.journal = TransactionLog(self.folder / "transactions.jsonl")

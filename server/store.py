@@ -22,13 +22,14 @@ import io
 from pathlib import Path
 from types import TracebackType
 
-from filelock import FileLock, Timeout
-
 from ledger.canonical import canonical_json, config_digest, parse_json
-from ledger.errors import EvidenceMismatch, EvidenceMissing, RunBusy
-from ledger.files import ObjectStore, atomic_write, read_bounded
+from ledger.errors import EvidenceMismatch, EvidenceMissing
+from ledger.files import ObjectStore, atomic_write, read_bounded, storage_error, sweep
+from ledger.lock import RunLock
 from server.journal import Journal
 
+LOCK = "coordinator"
+PARTS = ("models", "sums", "evidence", "evidence/decisions", "configs")
 MAX_CONFIG_BYTES = 2**20
 MAX_DECISIONS_BYTES = 4 * 2**20
 MAX_METRICS_BYTES = 64 * 2**20
@@ -43,22 +44,32 @@ class RunStore:
     Raises:
         RunBusy: another process is working on this run.
         JournalCorrupt: the journal cannot be read.
+        StorageFull, StorageReadOnly: the folder cannot be worked on.
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
-        self._lock = FileLock(folder / ".coordinator.lock", thread_local=False)
         try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise RunBusy(f"another process is working on the run {folder.name}") from None
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise storage_error(folder, error) from None
+        self.folder = folder
+        self._lock = RunLock(folder, LOCK, f"the run {folder.name}")
+        self._lock.acquire()
         self.models = ObjectStore(folder / "models", ".safetensors")
         self.sums = ObjectStore(folder / "sums", ".safetensors")
         self.evidence = ObjectStore(folder / "evidence")
-        self.journal = Journal(folder / "coordinator.sqlite")
-        for part in ("configs", "evidence/decisions"):
-            (folder / part).mkdir(parents=True, exist_ok=True)
+        try:
+            for part in PARTS:
+                (folder / part).mkdir(parents=True, exist_ok=True)
+                sweep(folder / part)
+            sweep(folder)
+            self.journal = Journal(folder / "coordinator.sqlite")
+        except OSError as error:
+            self._lock.release()
+            raise storage_error(folder, error) from None
+        except BaseException:
+            self._lock.release()
+            raise
 
     def put_config(self, config: dict[str, object]) -> bytes:
         """Store a round configuration and return its digest."""

@@ -36,6 +36,7 @@ EXEMPT: dict[str, str] = {
     "client/accountant.py:Accountant._open": "opens; the insertion is a step",
     "client/serve.py:_note": "the hospital's own log: nothing is ever read back from it",
     "server/journal.py:Journal.__init__": "opens; the insertion is a step",
+    "ledger/lock.py:RunLock.acquire": "a note for people; the lock is the kernel's",
     "ledger/private.py:read_private": "opens to read",
     "ledger/txlog.py:TransactionLog.__init__": "opens, and cuts a torn line, again if need be",
     "ledger/txlog.py:TransactionLog._append": "takes back what a full disk did not take whole",
