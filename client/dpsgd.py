@@ -124,6 +124,7 @@ def train_private(
     input_shape: tuple[tuple[int, int, int], int],
     keystream: Keystream,
     augment: Augment | None = None,
+    rate_share: Callable[[str], float] = lambda _name: 1.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> PrivateOutcome:
     """Train ``module`` in place for one round.
@@ -139,6 +140,8 @@ def train_private(
         public_units: bucketed number of units, the public part of the mean's denominator.
         keystream: secret randomness for draws and noise.
         augment: random transformation of images, for ``plan.multiplicity`` above 1.
+        rate_share: share of the learning rate of each named parameter. Clipping and noise are the
+            same whatever it is: it only scales what the optimiser does with the released sum.
         progress: called with (steps done, steps).
 
     Raises:
@@ -155,7 +158,7 @@ def train_private(
     wrapped = GradSampleModule(module, loss_reduction="sum")
     parameters = [p for p in module.parameters() if p.requires_grad]
     optimiser = PrivateOptimiser(
-        _optimiser(parameters, plan),
+        _optimiser(module, plan, rate_share),
         keystream=keystream,
         noise_multiplier=plan.noise_multiplier,
         max_grad_norm=plan.clip_norm,
@@ -188,10 +191,22 @@ def train_private(
     )
 
 
-def _optimiser(parameters: list[nn.Parameter], plan: PrivatePlan) -> torch.optim.Optimizer:
+def _optimiser(
+    module: nn.Module, plan: PrivatePlan, rate_share: Callable[[str], float]
+) -> torch.optim.Optimizer:
+    """Return the plan's optimiser; vectors (biases, norms) are not decayed, as without privacy."""
+    groups = [
+        {
+            "params": [parameter],
+            "lr": plan.learning_rate * rate_share(name),
+            "weight_decay": plan.weight_decay if parameter.ndim > 1 else 0.0,
+        }
+        for name, parameter in module.named_parameters()
+        if parameter.requires_grad
+    ]
     if plan.optimiser == "sgd":
-        return torch.optim.SGD(parameters, lr=plan.learning_rate, weight_decay=plan.weight_decay)
-    return torch.optim.AdamW(parameters, lr=plan.learning_rate, weight_decay=plan.weight_decay)
+        return torch.optim.SGD(groups, lr=plan.learning_rate)
+    return torch.optim.AdamW(groups, lr=plan.learning_rate)
 
 
 def _step(

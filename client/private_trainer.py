@@ -110,6 +110,7 @@ class PrivateTrainer:
                 ),
                 keystream=self._keystream(seed),
                 augment=moved if moves else None,
+                rate_share=learner.rate_share,
                 progress=self.progress,
             )
         return TrainedUpdate(

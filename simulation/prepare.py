@@ -52,6 +52,7 @@ from simulation.privacy import (
     check_cohorts,
     check_learner,
     privacy_of,
+    share_of,
 )
 from simulation.progress import Steps
 from simulation.settings import Settings, settings_from
@@ -184,7 +185,7 @@ def round_plan(
     if privacy is None:
         return plan
     floor = noise_floor(
-        coordinate_noise=privacy.least_noise,
+        coordinate_noise=privacy.least_noise * share_of(learner, manifest),
         step_exponent=plan.quantiser(manifest).step_exponent,
         size=manifest.size,
         norm_bound=plan.quantiser(manifest).norm_bound,

@@ -16,6 +16,7 @@ from client.learners.interface import Learner
 from client.privacy_plan import MIN_COHORT, PrivacyPlan, plan_noise
 from client.train import TrainPlan
 from ledger.errors import CohortTooSmall, ConfigError, UnsupportedModule
+from ledger.manifest import Manifest
 from ledger.statement import Unit
 from simulation.settings import Settings
 
@@ -137,6 +138,15 @@ def announced(settings: Settings, privacy: RunPrivacy | None, units: Sequence[in
         f" whole run, at delta {settings.delta:g}; noise multiplier"
         f" {release.noise_multiplier:.3f} on {batch} {settings.unit}s a step"
     )
+
+
+def share_of(learner: Learner, manifest: Manifest) -> float:
+    """Return the root mean square, over all coordinates, of their shares of the learning rate.
+
+    The noise of a whole update has this share of the norm it would have at the full rate.
+    """
+    squares = (math.prod(t.shape) * learner.rate_share(t.name) ** 2 for t in manifest.tensors)
+    return math.sqrt(sum(squares) / manifest.size)
 
 
 def adam_noise(learning_rate: float, steps: int) -> float:

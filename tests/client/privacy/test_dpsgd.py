@@ -112,6 +112,23 @@ def test_chunks_give_what_one_batch_gives() -> None:
     np.testing.assert_allclose(results[0], results[1], atol=1e-6)
 
 
+def test_a_part_may_learn_at_its_own_rate() -> None:
+    moved = []
+    for share in (1.0, 0.25):
+        module, (images, labels) = tiny(), data(40)
+        before = [p.detach().clone() for p in module.parameters()]
+        train_private(
+            module, bce, lambda rows: (images[rows], labels[rows]), np.arange(40), # noqa: B023
+            plan(), public_units=40, input_shape=SHAPE, keystream=Keystream.insecure_test(5),
+            rate_share=lambda name: share if name.startswith("3.") else 0.0, # noqa: B023
+        )  # fmt: skip
+        moved.append([p.detach() - b for p, b in zip(module.parameters(), before, strict=True)])
+    for full, part in zip(*moved, strict=True):
+        assert part.norm() <= full.norm()
+    assert float(moved[0][0].norm()) == 0.0
+    assert float(moved[1][2].norm() / moved[0][2].norm()) == pytest.approx(0.25, rel=0.05)
+
+
 def test_an_empty_draw_is_a_step_of_noise() -> None:
     module, (images, labels) = tiny(), data(40)
     before = flat(module)
