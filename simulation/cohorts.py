@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from client.data.pipeline import Preprocessing
+from client.data.preprocess import load_pixels
 from client.data.records import FINDINGS, Cohort
 from client.data.sources import has_list, load_sources
 from client.data.vocabulary import project, union
@@ -86,6 +88,16 @@ def preprocessing_of(settings: Settings) -> Preprocessing:
     except TypeError:
         known = ", ".join(name for name in Preprocessing(size=64).config() if name != "size")
         raise ConfigError(f"preprocess_options are {known}") from None
+
+
+def films_of(settings: Settings, cohort: Cohort) -> NDArray[np.uint8]:
+    """Return a cohort's films (N, 1, S, S), from the settings' cache where there is one.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
+    cache = Path(settings.cache) if settings.cache else None
+    return load_pixels(cohort, settings.size, cache, plan=preprocessing_of(settings))
 
 
 def _test_cohort(settings: Settings, roots: list[Path], findings: tuple[str, ...]) -> Cohort | None:

@@ -20,7 +20,6 @@ from pathlib import Path
 
 from eth_account.signers.local import LocalAccount
 
-from client.data.preprocess import load_pixels
 from client.data.records import FINDINGS, Cohort
 from client.data.uncertainty import Policy
 from client.evaluate_local import LOCAL_METRICS
@@ -44,7 +43,7 @@ from ledger.seal import new_key
 from ledger.statement import BASIS, Rules, Unit
 from server.plan import RoundPlan
 from server.screen import ScreenPolicy, noise_floor
-from simulation.cohorts import Cohorts, gather, preprocessing_of
+from simulation.cohorts import Cohorts, films_of, gather, preprocessing_of
 from simulation.priors import public_prior
 from simulation.privacy import (
     RunPrivacy,
@@ -236,8 +235,7 @@ def _new_account(keystore: Path, password_file: Path) -> LocalAccount:
 def _write_test(settings: Settings, cohort: Cohort | None, folder: Path) -> None:
     if cohort is None:
         return
-    pixels = load_pixels(cohort, settings.size, plan=preprocessing_of(settings))
-    write_test_set(folder / "test.npz", cohort, pixels)
+    write_test_set(folder / "test.npz", cohort, films_of(settings, cohort))
 
 
 def _write_model(

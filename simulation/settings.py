@@ -72,13 +72,17 @@ class Settings:
     warm_start: str = ""
     """Public radiographs to start from: a folder declared public, ``phantoms``, or empty."""
     warm_epochs: int = 3
+    warm_learning_rate: float = 2e-3
+    """Of the warm start, which is plain AdamW on batches of 32 whatever the rounds are."""
     delta: float = 1e-5
     unit: str = "patient"
     sample_rate: float = 0.1
     """Probability that a patient is drawn in a private step."""
     steps: int = 20
     """Private steps a round."""
-    clip_norm: float = 1.0
+    clip_norm: float = 0.1
+    """Largest norm of one patient's gradient: at the size of an untrained model's, since whatever
+    it is above that is only noise (docs/results.md)."""
     multiplicity: int = 1
     """Augmented copies of each image in a private step (De et al. 2022)."""
     insecure_noise: bool = False
@@ -87,6 +91,8 @@ class Settings:
     attest_window: int = 300
     chain: str = "anvil"
     """``anvil`` for a managed node, or the URL of an external one."""
+    cache: str = ""
+    """A folder of preprocessed films to keep between runs on the same data; empty: none."""
     cpus: int = 0
     """Processors for Ray; 0 takes them all."""
     hospital_timeout: int = 1800
@@ -137,7 +143,13 @@ class Settings:
             )
         if self.unit not in {"patient", "image"}:
             raise ConfigError("unit must be patient or image")
-        for name in ("learning_rate", "max_norm", "coordinate_drift", "clip_norm"):
+        for name in (
+            "learning_rate",
+            "warm_learning_rate",
+            "max_norm",
+            "coordinate_drift",
+            "clip_norm",
+        ):
             if not 0 < getattr(self, name) < 1e6:
                 raise ConfigError(f"{name} must be a positive number")
         for name in ("held_back", "share_cap", "min_accepted", "silent_share", "weight_decay",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from client.data.preprocess import load_pixels
 from client.data.records import UNCERTAIN, UNKNOWN, Cohort
 from client.data.uncertainty import Policy
 from client.data_terms import DataTerms
@@ -13,7 +12,7 @@ from client.learners.interface import Learner
 from client.self_train import local_plan, self_train
 from client.shard import Shard
 from client.train import TrainPlan
-from simulation.cohorts import Shares, preprocessing_of
+from simulation.cohorts import Shares, films_of, preprocessing_of
 from simulation.feature_shift import as_partitioned
 from simulation.settings import Settings
 
@@ -74,5 +73,5 @@ def hospital_shard(
 
 def _films(settings: Settings, cohort: Cohort, hospital: int) -> NDArray[np.uint8]:
     """Return a hospital's films as it would have made them, where the partition says so."""
-    pixels = load_pixels(cohort, settings.size, plan=preprocessing_of(settings))
+    pixels = films_of(settings, cohort)
     return as_partitioned(pixels, hospital, settings.partition, settings.seed)

@@ -12,13 +12,12 @@ from pathlib import Path
 
 from torch import nn
 
-from client.data.preprocess import load_pixels
 from client.data.records import FINDINGS
 from client.data.sources import load_sources
 from client.data.vocabulary import project
 from client.learners.interface import Learner
 from client.train import TrainPlan, train
-from simulation.cohorts import preprocessing_of
+from simulation.cohorts import films_of
 from simulation.phantoms import write_phantoms
 from simulation.progress import Steps
 from simulation.settings import PHANTOMS, Settings
@@ -51,8 +50,7 @@ def warm_start(
     cohort = project(load_sources([root], "train", policy=settings.uncertain), findings)
     plan = TrainPlan(
         epochs=settings.warm_epochs,
-        batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
+        learning_rate=settings.warm_learning_rate,
         weight_decay=settings.weight_decay,
     )
     with steps.bar("Starting from public radiographs", settings.warm_epochs) as advance:
@@ -68,7 +66,7 @@ def warm_start(
         outcome = train(
             module,
             learner,
-            load_pixels(cohort, settings.size, plan=preprocessing_of(settings)),
+            films_of(settings, cohort),
             cohort.label_matrix(),
             plan,
             seed=settings.seed,

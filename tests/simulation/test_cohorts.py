@@ -15,7 +15,7 @@ from client.shard import Shard, read_shard
 from client.trainer import LocalTrainer
 from ledger.errors import ConfigError, DataError
 from ledger.manifest import decode_model
-from simulation.cohorts import gather
+from simulation.cohorts import films_of, gather
 from simulation.phantoms import write_phantoms
 from simulation.prepare import build_folder, round_plan
 from simulation.priors import UNPUBLISHED, nih_prior, public_prior
@@ -91,6 +91,15 @@ def test_the_union_of_findings(trees: dict[str, Path], tmp_path: Path) -> None:
     assert prior[:14] == nih_prior()
     assert all(0 < share < 1 for share in prior)
     assert public_prior(["Something_Else"]) == (UNPUBLISHED,)
+
+
+def test_a_cache_gives_the_same_films(trees: dict[str, Path], tmp_path: Path) -> None:
+    plain = Settings(data=str(trees["nih"]), size=32)
+    cohort = gather(plain, tmp_path / "p").train
+    kept = replace(plain, cache=str(tmp_path / "cache"))
+    for _ in range(2):
+        np.testing.assert_array_equal(films_of(kept, cohort), films_of(plain, cohort))
+    assert len([path for path in (tmp_path / "cache").iterdir() if path.is_dir()]) == 1
 
 
 def test_findings_are_nih_or_union() -> None:
