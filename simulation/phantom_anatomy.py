@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from simulation.phantom_canvas import SIDES, Canvas
+from simulation.phantom_canvas import SIDES, Canvas, Field
 from simulation.phantom_patients import Visit
 
 
@@ -50,17 +50,10 @@ def _lung_air(canvas: Canvas) -> None:
 
 def _mediastinum(canvas: Canvas, visit: Visit) -> None:
     c = canvas.chest
-    floor = c.base[1]
     middle = canvas.soft(c.mediastinum - canvas.ax, 0.06) * canvas.soft(canvas.y + 0.95, 0.1)
-    size = c.heart / 0.29
-    # The left ventricle points down and to the patient's left and rests on the diaphragm.
-    heart = canvas.disc(0.13 * size**1.5, floor - 0.15, 0.31 * size, 0.215 * size**0.6, 0.1, 0.55)
-    right = canvas.disc(-0.06, floor - 0.17, 0.15 + 0.25 * (c.heart - 0.28), 0.25, 0.12)
-    trunk = canvas.disc(0.09, floor - 0.42, 0.13, 0.20, 0.25)  # pulmonary artery, left atrium
-    heart = np.maximum(heart, 0.95 * trunk)
     knob = canvas.disc(c.mediastinum + 0.01, -0.36, 0.075 + 0.0005 * visit.age, 0.08, 0.2)
     hila = canvas.disc(-0.18, -0.02, 0.09, 0.14, 0.5) + canvas.disc(0.19, -0.07, 0.09, 0.13, 0.5)
-    solid = np.maximum(np.maximum(heart, right), np.maximum(0.8 * middle, 0.85 * knob))
+    solid = np.maximum(heart_shape(canvas), np.maximum(0.8 * middle, 0.85 * knob))
     air = (canvas.lungs[-1] + canvas.lungs[1]) * np.float32(c.aeration * 0.95)
     canvas.density += solid * (np.float32(0.10) + air) + np.float32(0.14) * hila
     spine = canvas.soft(0.075 - canvas.ax, 0.03)
@@ -70,6 +63,18 @@ def _mediastinum(canvas: Canvas, visit: Visit) -> None:
         -0.25 - canvas.y, 0.05
     )
     canvas.density -= np.float32(0.16) * trachea
+
+
+def heart_shape(canvas: Canvas) -> Field:
+    """Return the soft mask of the heart and the roots of its vessels."""
+    c, floor = canvas.chest, canvas.chest.base[1]
+    size = c.heart / 0.29
+    # The left ventricle points down and to the patient's left and rests on the diaphragm.
+    heart = canvas.disc(0.13 * size**1.5, floor - 0.15, 0.31 * size, 0.215 * size**0.6, 0.1, 0.55)
+    right = canvas.disc(-0.06, floor - 0.17, 0.15 + 0.25 * (c.heart - 0.28), 0.25, 0.12)
+    trunk = canvas.disc(0.09, floor - 0.42, 0.13, 0.20, 0.25)  # pulmonary artery, left atrium
+    shape: Field = np.maximum(np.maximum(heart, 0.95 * trunk), right)
+    return shape
 
 
 def _markings(canvas: Canvas, rng: np.random.Generator) -> None:

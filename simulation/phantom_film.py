@@ -2,26 +2,71 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from simulation.phantom_anatomy import draw_body
+from simulation.phantom_anatomy import draw_body, heart_shape
 from simulation.phantom_canvas import Canvas, draw_chest
 from simulation.phantom_findings import add_findings
 from simulation.phantom_patients import Visit
 
 MIN_SIZE, MAX_SIZE = 32, 2048
+_VISIBLE = 0.05
+"""Change of density that counts as seen."""
+_INSIDE = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Film:
+    """A radiograph and the truth of where things are on it, each (size, size).
+
+    Attributes:
+        pixels: uint8, bright where dense.
+        lungs: bool, air-filled lung.
+        heart: bool.
+        signs: bool, where a finding's sign changed the density.
+        devices: bool, where a line, lead or tube lies.
+        marks: bool, burnt-in letters.
+    """
+
+    pixels: NDArray[np.uint8]
+    lungs: NDArray[np.bool_]
+    heart: NDArray[np.bool_]
+    signs: NDArray[np.bool_]
+    devices: NDArray[np.bool_]
+    marks: NDArray[np.bool_]
 
 
 def render(visit: Visit, size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Return one frontal radiograph, (size, size) uint8, bright where dense."""
+    return draw_film(visit, size, rng).pixels
+
+
+def draw_film(visit: Visit, size: int, rng: np.random.Generator) -> Film:
+    """Return one frontal radiograph with the truth of what lies where."""
     canvas = Canvas(draw_chest(visit, rng), size)
     draw_body(canvas, visit, rng)
+    bare = canvas.density.copy()
     add_findings(canvas, visit.severity, rng)
+    signs = np.abs(canvas.density - bare) > _VISIBLE
+    bare = canvas.density.copy()
     if visit.view == "AP" and rng.random() < 0.25 + 0.15 * min(len(visit.severity), 4):
         _devices(canvas, rng)
-    return expose(canvas, visit, rng)
+    devices = canvas.density - bare > _VISIBLE
+    unmarked = _develop(canvas, visit, rng)
+    pixels = unmarked.copy()
+    _marks(pixels, visit, rng)
+    return Film(
+        pixels=pixels,
+        lungs=canvas.lungs[-1] + canvas.lungs[1] > _INSIDE,
+        heart=heart_shape(canvas) > _INSIDE,
+        signs=signs,
+        devices=devices,
+        marks=pixels != unmarked,
+    )
 
 
 def _devices(canvas: Canvas, rng: np.random.Generator) -> None:
@@ -42,7 +87,13 @@ def _devices(canvas: Canvas, rng: np.random.Generator) -> None:
 
 
 def expose(canvas: Canvas, visit: Visit, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return the film of a canvas: contrast curve, blur, grain, marks, 8 bits."""
+    """Return the film of a canvas: contrast curve, blur, grain, 8 bits, marks."""
+    pixels = _develop(canvas, visit, rng)
+    _marks(pixels, visit, rng)
+    return pixels
+
+
+def _develop(canvas: Canvas, visit: Visit, rng: np.random.Generator) -> NDArray[np.uint8]:
     size, ap = canvas.size, visit.view == "AP"
     contrast = rng.normal(3.6 if ap else 4.2, 0.25)
     centre = rng.normal(0.64, 0.03)
@@ -52,7 +103,6 @@ def expose(canvas: Canvas, visit: Visit, rng: np.random.Generator) -> NDArray[np
     film += np.float32(0.022 if ap else 0.014) * grain
     film = (film - film.min()) / (film.max() - film.min())
     pixels: NDArray[np.uint8] = np.rint(film * 255).astype(np.uint8)
-    _marks(pixels, visit, rng)
     return pixels
 
 

@@ -44,7 +44,12 @@ _STUDY_COUNTS = MappingProxyType(
         "Support_Devices": 105_831,
     }
 )
-"""Studies with each further finding in CheXpert (Irvin et al., AAAI 2019, table 1)."""
+"""Studies with each further finding, of CheXpert's 187,641 (Irvin et al., AAAI 2019, table 1).
+
+Compared, number by number and percentage by percentage, with a public transcription of that table
+("Distribution of Thorax conditions", which also gives uncertain and negative counts); the paper's
+own PDF was not at hand.
+"""
 
 UNPUBLISHED = 0.05
 """Where a finding of neither release starts: rare, as findings are."""

@@ -76,7 +76,7 @@ def prepare(
     size: Size = 256,
     clahe: Clahe = "auto",
     blur: Blur = "auto",
-    mask: MaskFlag = "auto",
+    mask: MaskFlag = "off",
     bad: Annotated[
         Literal["refuse", "skip"], typer.Option(help="Unreadable or blank images: stop, or skip.")
     ] = "refuse",
@@ -98,6 +98,10 @@ def prepare(
         cohort, skipped = _without_bad(cohort)
     with watching("preparing images") as watch:
         made = run(cohort, folder, plan, open_site_key(key), watch)
+    if mask == "off":
+        err.print(
+            "burnt-in text, if any, is still on the films: look at data preview, or --mask on"
+        )
     if as_json:
         emit_json({**made.about, "skipped": len(skipped)})
         return
@@ -118,7 +122,7 @@ def preview(
     size: Size = 64,
     clahe: Clahe = "auto",
     blur: Blur = "auto",
-    mask: MaskFlag = "auto",
+    mask: MaskFlag = "off",
 ) -> None:
     """Draw films before and after preprocessing, with view and findings, on one sheet.
 

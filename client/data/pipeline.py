@@ -7,7 +7,8 @@
     normalise      each image to zero mean and unit variance (``preprocess.normalise``, when read)
 
 The sizes are meant for films of about 1024 px, so the first three act at native resolution and
-"auto" leaves them out where a film's shorter side is under ``min_native`` (256) pixels. A film
+"auto" leaves them out where a film's shorter side is under ``min_native`` (256) pixels. The mask
+is a heuristic: it is off unless asked for. A film
 that ``data prepare`` wrote says so in its own bytes and is not processed twice.
 """
 
@@ -50,7 +51,7 @@ class Preprocessing:
     size: int = 64
     clahe: Switch = "auto"
     blur: Switch = "auto"
-    mask: Switch = "auto"
+    mask: Switch = "off"
     clahe_clip: float = 2.0
     clahe_grid: int = 8
     blur_kernel: int = 5
