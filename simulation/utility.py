@@ -6,8 +6,9 @@ goes on. Of each run the small files are kept in ``--records``, from which
 ``python -m simulation.utility_report`` makes the table and the picture.
 
 A grid file has ``[settings]`` of every run, ``[private]`` and ``[off]`` with what differs between
-runs with and without privacy, and ``[grid]`` with lists of values of any settings, ``epsilon``
-among them; the runs are all their combinations.
+runs with and without privacy, ``[grid]`` with lists of values of any settings, ``epsilon`` among
+them (the runs are all their combinations), and any number of ``[[override]]``: where all of
+``when`` holds, ``set`` applies.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from ledger.files import atomic_write
 from simulation.phantoms import write_phantoms
 from simulation.settings import PHANTOMS, Settings, parse_epsilon, read_config, settings_from
 
-TABLES = ("settings", "private", "off", "grid")
+TABLES = ("settings", "private", "off", "grid", "override")
 KEPT = ("run.json", "metrics.csv", "central.csv")
 PUBLIC_SEED = 1_000_003
 """Public phantoms are drawn once for the whole grid: other patients than anybody's own."""
@@ -48,11 +49,11 @@ def read_grid(path: Path, data: str) -> tuple[GridRun, ...]:
         data: the radiographs, for ``settings.data``.
 
     Raises:
-        ConfigError: another table than the four, no lists to combine, or a wrong setting.
+        ConfigError: another table than these, no lists to combine, or a wrong setting.
     """
     tables = read_config(path)
     if set(tables) - set(TABLES):
-        raise ConfigError(f"a grid file has the tables {', '.join(TABLES)}, nothing else")
+        raise ConfigError(f"a grid file holds {', '.join(TABLES)}, nothing else")
     grid = tables.get("grid", {})
     if not grid or not all(isinstance(values, list) and values for values in grid.values()):
         raise ConfigError("a grid file's [grid] holds lists of values")
@@ -63,6 +64,9 @@ def read_grid(path: Path, data: str) -> tuple[GridRun, ...]:
         epsilon = merged.get("epsilon", Settings.epsilon)
         off = not (parse_epsilon(epsilon) if isinstance(epsilon, str) else epsilon)
         merged.update(tables.get("off" if off else "private", {}))
+        for rule in tables.get("override", []):
+            if all(chosen.get(key) == value for key, value in rule["when"].items()):
+                merged.update(rule["set"])
         name = "_".join(f"{key}-{_word(value)}" for key, value in chosen.items())
         runs.append(GridRun(name=name, settings=settings_from({**merged, **chosen, "data": data})))
     return tuple(runs)
