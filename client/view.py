@@ -17,6 +17,7 @@ from ledger.errors import (
     WrongPhase,
     WrongRound,
 )
+from ledger.shown import check_opened, check_proposed
 from ledger.statement import Opening, Outcome, Phase, Proposal, Rules
 from ledger.update import decode_opening, opening_digest
 
@@ -47,12 +48,14 @@ def read_opening(ledger: Ledger, number: int) -> Opening:
     Raises:
         RoundClosed: no round is live.
         WrongRound: another round is.
+        HeadMismatch: the node shows another opening than the head stands for.
     """
     state = ledger.round()
     if state.number != number:
         raise WrongRound(f"the order is for round {number}, the chain's is {state.number}")
     if state.phase is Phase.IDLE:
         raise RoundClosed(f"round {number} is over", round=number)
+    check_opened(ledger.events(), number)
     return ledger.opening(number)
 
 
@@ -96,10 +99,12 @@ def read_proposal(ledger: Ledger, number: int) -> Proposal:
 
     Raises:
         WrongPhase: there is none yet.
+        HeadMismatch: the node shows another proposal than the head stands for.
     """
     proposal = ledger.proposal(number)
     if proposal is None:
         raise WrongPhase(f"round {number} has no proposal yet", phase=ledger.round().phase)
+    check_proposed(ledger.events(), number, ledger.domain.federation_id)
     return proposal
 
 

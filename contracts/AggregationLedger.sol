@@ -38,6 +38,7 @@ contract AggregationLedger is RoundStore {
             _enrol(founders[i]);
         }
         _begin(keccak256(abi.encode(block.chainid, address(this), rules_, coordinator_, founders)));
+        _prime();
         emit Deployed(rules_, coordinator_, founders);
     }
 
@@ -107,7 +108,7 @@ contract AggregationLedger is RoundStore {
         external
     {
         uint256 index = _seatOf(msg.sender);
-        Seat memory seat = _seats[index];
+        Seat memory seat = _seats[msg.sender];
         Core memory core = _core;
         if (core.number >= seat.activeUntil) revert MemberRevoked(msg.sender, seat.activeUntil);
         if (core.number < seat.activeFrom) revert NotMember(msg.sender);
@@ -116,7 +117,7 @@ contract AggregationLedger is RoundStore {
         if (_time() >= core.commitDeadline) revert CommitWindowClosed(core.number, core.commitDeadline, _time());
         if (openHead != _openHead) revert HeadMismatch(_openHead, openHead);
         if (core.committed.has(index)) revert AlreadyCommitted(msg.sender, core.number);
-        _charge(index, seat, mechanism);
+        _charge(seat, mechanism);
         _core.committed = core.committed | Bitmap.only(index);
         _commits[index] = keccak256(
             abi.encode(COMMIT_TAG, FEDERATION_ID, core.number, msg.sender, sealDigest, openingDigest, mechanism)
@@ -249,7 +250,7 @@ contract AggregationLedger is RoundStore {
     }
 
     /// @dev Writes the cumulative epsilon of a commit, or refuses it.
-    function _charge(uint256 index, Seat memory seat, Mechanism calldata mechanism) private {
+    function _charge(Seat memory seat, Mechanism calldata mechanism) private {
         uint40 epsilon = mechanism.epsilon;
         if (PRIVACY_UNIT == Unit.None) {
             bool used = epsilon | mechanism.noiseMultiplier | mechanism.sampleRate | mechanism.steps
@@ -259,7 +260,7 @@ contract AggregationLedger is RoundStore {
         }
         if (epsilon <= seat.spent) revert BudgetNotCharged(seat.spent, epsilon);
         if (epsilon > seat.cap) revert BudgetExceeded(seat.cap, epsilon);
-        _seats[index].spent = epsilon;
+        _seats[msg.sender].spent = epsilon;
     }
 
     /// @dev Accepted and refused cover every commit exactly once, and every refusal has a reason.

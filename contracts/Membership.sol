@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
-
 import {Bitmap} from "./Bitmap.sol";
 import {FederationRules} from "./FederationRules.sol";
 import {HeadChain} from "./HeadChain.sol";
@@ -21,8 +19,9 @@ abstract contract Membership is HeadChain, FederationRules {
     /// @dev Stands in a commit slot before the first commit: a slot that is never zero is cheap to rewrite.
     bytes32 internal constant COMMIT_TAG = keccak256("thoracle/commit/v1");
 
-    /// @dev One slot a seat.
+    /// @dev One slot a hospital, never zero once it is enrolled.
     struct Seat {
+        uint8 seatPlusOne; // 0: never enrolled
         uint24 weight;
         uint40 cap;
         uint40 spent;
@@ -40,9 +39,8 @@ abstract contract Membership is HeadChain, FederationRules {
     }
 
     Roll internal _roll;
-    mapping(address hospital => uint256 seatPlusOne) private _seatPlusOne;
-    mapping(uint256 seat => address) internal _hospitals;
-    mapping(uint256 seat => Seat) internal _seats;
+    mapping(address hospital => Seat) internal _seats;
+    mapping(uint256 seat => address) private _hospitals;
     mapping(uint256 seat => bytes32) internal _commits;
     /// @dev `Seat.weight` once more, ten a slot: opening and proposing read every hospital's.
     uint24[MAX_SEATS] internal _weights;
@@ -51,7 +49,7 @@ abstract contract Membership is HeadChain, FederationRules {
     /// @inheritdoc IAggregationLedger
     function register(uint40 cap, uint40 openingEpsilon, uint32 weight) external {
         uint256 index = _seatOf(msg.sender);
-        Seat memory seat = _seats[index];
+        Seat memory seat = _seats[msg.sender];
         if (seat.activeUntil != NEVER) revert MemberRevoked(msg.sender, seat.activeUntil);
         if (seat.registered) revert AlreadyRegistered(msg.sender);
         if (openingEpsilon > cap) revert BudgetExceeded(cap, openingEpsilon);
@@ -61,7 +59,7 @@ abstract contract Membership is HeadChain, FederationRules {
         seat.spent = openingEpsilon;
         seat.activeFrom = _lastNumber() + 1;
         seat.registered = true;
-        _seats[index] = seat;
+        _seats[msg.sender] = seat;
         _weights[index] = seat.weight;
         _commits[index] = COMMIT_TAG;
         _roll.registered |= Bitmap.only(index);
@@ -73,10 +71,10 @@ abstract contract Membership is HeadChain, FederationRules {
 
     /// @inheritdoc IAggregationLedger
     function lowerCap(uint40 cap) external {
-        uint256 index = _standing(msg.sender);
-        uint40 current = _seats[index].cap;
+        _standing(msg.sender);
+        uint40 current = _seats[msg.sender].cap;
         if (cap >= current) revert CapMayOnlyFall(current, cap);
-        _seats[index].cap = cap;
+        _seats[msg.sender].cap = cap;
         _advance(Kind.CapLowered, keccak256(abi.encode(msg.sender, cap)));
         emit CapLowered(msg.sender, cap);
     }
@@ -86,7 +84,7 @@ abstract contract Membership is HeadChain, FederationRules {
         uint256 index = _standing(msg.sender);
         if (_live()) revert RoundLive(_lastNumber());
         uint24 checkedWeight = _checkedWeight(weight);
-        _seats[index].weight = checkedWeight;
+        _seats[msg.sender].weight = checkedWeight;
         _weights[index] = checkedWeight;
         _advance(Kind.WeightSet, keccak256(abi.encode(msg.sender, checkedWeight)));
         emit WeightSet(msg.sender, checkedWeight);
@@ -96,7 +94,7 @@ abstract contract Membership is HeadChain, FederationRules {
     function vote(Ballot kind, address subject) external {
         uint256 index = _seatOf(msg.sender);
         Roll memory roll = _roll;
-        if (!roll.electorate.has(index)) revert MemberRevoked(msg.sender, _seats[index].activeUntil);
+        if (!roll.electorate.has(index)) revert MemberRevoked(msg.sender, _seats[msg.sender].activeUntil);
         _checkSubject(kind, subject, roll);
         bytes32 ballot = keccak256(abi.encode(kind, subject, roll.epoch));
         uint64 votes = _votes[ballot];
@@ -111,16 +109,15 @@ abstract contract Membership is HeadChain, FederationRules {
         Roll memory roll = _roll;
         _checkSubject(kind, subject, roll);
         uint64 votes = _votes[keccak256(abi.encode(kind, subject, roll.epoch))];
-        uint256 needed = Math.mulDiv(roll.electorate.count(), VOTE_SHARE, BASIS) + 1;
+        uint256 needed = roll.electorate.count() * VOTE_SHARE / BASIS + 1;
         if (votes.count() < needed) revert VotesMissing(votes.count(), needed);
         uint32 fromRound = _lastNumber() + 1;
         _roll.epoch = roll.epoch + 1;
         if (kind == Ballot.Enrol) {
             _enrol(subject);
         } else if (kind == Ballot.Remove) {
-            uint256 index = _seatOf(subject);
-            _roll.electorate = roll.electorate & ~Bitmap.only(index);
-            _seats[index].activeUntil = fromRound;
+            _roll.electorate = roll.electorate & ~Bitmap.only(_seatOf(subject));
+            _seats[subject].activeUntil = fromRound;
         } else {
             if (_live()) --fromRound;
             _clerk.coordinator = subject;
@@ -132,7 +129,7 @@ abstract contract Membership is HeadChain, FederationRules {
     /// @inheritdoc IAggregationLedger
     function member(address hospital) external view returns (Member memory) {
         uint256 index = _seatOf(hospital);
-        Seat memory seat = _seats[index];
+        Seat memory seat = _seats[hospital];
         bytes32 latest = _commits[index];
         return Member({
             seat: uint8(index),
@@ -157,20 +154,21 @@ abstract contract Membership is HeadChain, FederationRules {
     /// @dev Seats an address for good.
     function _enrol(address hospital) internal {
         if (hospital == address(0)) revert InvalidArgument("hospital");
-        if (_seatPlusOne[hospital] != 0) revert AlreadyMember(hospital);
+        if (_seats[hospital].seatPlusOne != 0) revert AlreadyMember(hospital);
         uint256 index = _clerk.seatCount;
         if (index >= MAX_SEATS) revert InvalidArgument("seats");
         _clerk.seatCount = uint8(index + 1);
-        _seatPlusOne[hospital] = index + 1;
+        Seat storage seat = _seats[hospital];
+        seat.seatPlusOne = uint8(index + 1);
+        seat.activeFrom = NEVER;
+        seat.activeUntil = NEVER;
         _hospitals[index] = hospital;
-        _seats[index].activeFrom = NEVER;
-        _seats[index].activeUntil = NEVER;
         _roll.electorate |= Bitmap.only(index);
     }
 
     /// @dev The seat of an address that was ever enrolled; `NotMember` otherwise.
     function _seatOf(address hospital) internal view returns (uint256) {
-        uint256 plusOne = _seatPlusOne[hospital];
+        uint256 plusOne = _seats[hospital].seatPlusOne;
         if (plusOne == 0) revert NotMember(hospital);
         // No underflow: it is not zero.
         unchecked {
@@ -181,7 +179,7 @@ abstract contract Membership is HeadChain, FederationRules {
     /// @dev The seat of a registered member that was not removed.
     function _standing(address hospital) private view returns (uint256 index) {
         index = _seatOf(hospital);
-        Seat memory seat = _seats[index];
+        Seat memory seat = _seats[hospital];
         if (seat.activeUntil != NEVER) revert MemberRevoked(hospital, seat.activeUntil);
         if (!seat.registered) revert NotMember(hospital);
     }
@@ -190,11 +188,11 @@ abstract contract Membership is HeadChain, FederationRules {
     function _checkSubject(Ballot kind, address subject, Roll memory roll) private view {
         if (subject == address(0)) revert InvalidArgument("subject");
         if (kind == Ballot.Enrol) {
-            if (_seatPlusOne[subject] != 0) revert AlreadyMember(subject);
+            if (_seats[subject].seatPlusOne != 0) revert AlreadyMember(subject);
             if (_clerk.seatCount >= MAX_SEATS) revert InvalidArgument("seats");
         } else if (kind == Ballot.Remove) {
             uint256 index = _seatOf(subject);
-            if (!roll.electorate.has(index)) revert MemberRevoked(subject, _seats[index].activeUntil);
+            if (!roll.electorate.has(index)) revert MemberRevoked(subject, _seats[subject].activeUntil);
         }
     }
 

@@ -48,8 +48,9 @@ abstract contract RoundStore is Membership {
     }
 
     /// @inheritdoc IAggregationLedger
-    function lastRound() external view returns (Round memory) {
+    function lastRound() external view returns (Round memory round) {
         Core memory core = _core;
+        if (core.number == 0) return round; // what stands in the slots is only {_prime}'s
         Tally memory tally = _tally;
         return Round({
             number: core.number,
@@ -69,6 +70,15 @@ abstract contract RoundStore is Membership {
             beacon: _beacon,
             proposedModel: _proposedModel
         });
+    }
+
+    /// @dev Fills the slots that an opening writes, so that the first one pays for no zero slot either: a slot
+    /// costs 22,100 gas to fill and 5,000 to change. Nothing reads these values: {lastRound} shows zeros
+    /// until round 1, and every function of a round asks for a live one first.
+    function _prime() internal {
+        _core.attestDeadline = 1;
+        _tally.normBound = 1;
+        _openHead = head();
     }
 
     /// @dev The active members at opening. The weight cap is a share of their *registered* weight, taken

@@ -86,7 +86,7 @@ class ReadCache:
     under the hash of the block that the question names (its number, or the head), so it stays right
     when the chain is rewound: another history has other hashes. Whatever depends on the node's
     clock ("pending") is asked anew. ``fault`` is told each method's name first, and may raise what
-    a failing node would.
+    a failing node would; ``lie`` may change an answer, as a dishonest one would.
     """
 
     NAMED: Mapping[str, int] = {"eth_call": 1, "eth_getCode": 1, "eth_getBlockByNumber": 0}
@@ -96,6 +96,7 @@ class ReadCache:
 
     def __init__(self, chain: DevChain) -> None:
         self.fault: Callable[[str], None] = lambda method: None
+        self.lie: Callable[[str, RPCResponse], RPCResponse] = lambda method, answer: answer
         self._answers: dict[str, RPCResponse] = {}
         self._chain = chain.tester.backend.chain
         # web3's own layers look up names and cast results at each question; no one here needs them.
@@ -127,14 +128,14 @@ class ReadCache:
         self.fault(method)
         moment = self._moment(method, params)
         if moment is None:
-            return self._ask(method, params)
+            return self.lie(method, self._ask(method, params))
         key = f"{moment} {method} {params!r}"
         if key not in self._answers:
             answer = self._ask(method, params)
             if "error" in answer or answer.get("result") is None:
                 return answer
             self._answers[key] = answer
-        return copy.deepcopy(self._answers[key])
+        return self.lie(method, copy.deepcopy(self._answers[key]))
 
 
 TERMS = DataTerms(findings=("Mass", "Nodule"), preprocessing={"size": 8, "clahe": "off"})

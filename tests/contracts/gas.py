@@ -1,4 +1,5 @@
-"""What every call costs: ``python -m tests.contracts.gas --write`` renews ``contracts/gas.json``.
+"""What every call costs: ``python -m tests.contracts.gas --write`` renews ``contracts/gas.json``
+and the tables in the documents.
 
 Nine hospitals, digests and probes of realistic entropy (calldata is charged by non-zero byte), the
 private federation. ``later`` figures are those of any round after the first, whose slots are never
@@ -116,13 +117,62 @@ def measure() -> dict[str, int]:
     return code | nine.costs | rounds
 
 
+PROTOTYPE: dict[str, tuple[int | None, str | None, str | None]] = {
+    "deploy": (1_430_000, "deploy", None),
+    "open": (75_000, "first_open", "later_open"),
+    "commit": (63_800, "first_commit", "later_commit"),
+    "propose (9 hospitals)": (345_000, "first_propose", "later_propose"),
+    "attest": (38_900, "first_attest", "later_attest"),
+    "finalise": (None, "first_finalise", "later_finalise"),
+    "whole round of nine": (1_340_000, "first_round_of_9", "later_round_of_9"),
+    "each further hospital": (129_000, None, "further_hospital"),
+}
+"""A throw-away prototype's figures, and ours of the first and of later rounds."""
+BEGIN, END = "<!-- gas: python -m tests.contracts.gas --write -->\n", "<!-- /gas -->"
+DOCUMENTS = tuple(
+    SNAPSHOT.parents[1] / "docs" / name for name in ("protocol.md", "adr/0002-contract.md")
+)
+
+
+def table(costs: dict[str, int]) -> str:
+    """Return the table that the documents show."""
+    lines = [
+        "| call | prototype | here, first round | here, later rounds |",
+        "|---|---:|---:|---:|",
+    ]
+    for call, (prototype, first, later) in PROTOTYPE.items():
+        figures = (prototype, first and costs[first], later and costs[later])
+        shown = (f"{figure:,}" if figure else "" for figure in figures)
+        lines.append(f"| {call} | {' | '.join(shown)} |")
+    code, deploy = costs["code_bytes"], costs["deploy"]
+    lines += [
+        "",
+        (
+            f"Of the deployment's {deploy:,} gas, {200 * code:,} store {code:,} bytes of code"
+            " (200 a byte); nine founders' seats and the rounds' slots are in it too."
+        ),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def with_table(text: str, costs: dict[str, int]) -> str:
+    """Return a document's text with its table renewed."""
+    before, _, rest = text.partition(BEGIN)
+    _, found, after = rest.partition(END)
+    assert found, "the document has no place for the table"
+    return before + BEGIN + table(costs) + END + after
+
+
 def main() -> int:
     """Print the figures, or write the snapshot."""
     parser = argparse.ArgumentParser(prog="tests.contracts.gas", description=__doc__)
     parser.add_argument("--write", action="store_true", help="renew contracts/gas.json")
-    text = json.dumps(measure(), indent=1) + "\n"
+    costs = measure()
+    text = json.dumps(costs, indent=1) + "\n"
     if parser.parse_args().write:
         SNAPSHOT.write_text(text, encoding="ascii")
+        for document in DOCUMENTS:
+            document.write_text(with_table(document.read_text("utf-8"), costs), "utf-8")
     sys.stdout.write(text)
     return 0
 
