@@ -16,6 +16,7 @@ def build_app() -> typer.Typer:
     from client.data.commands import app as data
     from ledger.audit_commands import app as audit
     from ledger.chain_commands import app as chain
+    from server.erase_command import register as register_erase
     from simulation.commands import simulate
     from simulation.data_commands import register as register_data
     from simulation.doctor_command import doctor
@@ -39,6 +40,7 @@ def build_app() -> typer.Typer:
     app.command()(simulate)
     app.command()(evaluate)
     app.command()(doctor)
+    register_erase(audit)
     app.add_typer(audit, name="audit")
     app.add_typer(chain, name="chain")
     app.add_typer(data, name="data")

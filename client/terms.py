@@ -17,6 +17,8 @@ from ledger.errors import CodecError, PolicyViolation, ThoracleError
 from ledger.manifest import Manifest
 from ledger.messages import MAX_CONFIG
 from ledger.quantise import Quantiser
+from ledger.retention import FIELD as RETENTION
+from ledger.retention import Retention
 
 FORMAT: Final = "thoracle/round-config/v1"
 FIELDS: Final = frozenset(
@@ -34,6 +36,9 @@ FIELDS: Final = frozenset(
         "rounds",
     }
 )
+
+OPTIONAL: Final = frozenset({RETENTION})
+"""A field that only some rounds have: how long the coordinator keeps what it stores."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +79,8 @@ class RoundTerms:
             PolicyViolation: not canonical, an unknown or missing field, or a wrong type.
         """
         config = _parse(data)
-        if set(config) != FIELDS or config["format"] != FORMAT:
-            strange = sorted(set(config) ^ FIELDS)
+        if set(config) - OPTIONAL != FIELDS or config["format"] != FORMAT:
+            strange = sorted((set(config) - OPTIONAL) ^ FIELDS)
             raise PolicyViolation(f"not a round configuration of this version: {strange}")
         quantiser = _table(config, "quantiser")
         names = config["metrics"]
@@ -86,6 +91,7 @@ class RoundTerms:
         if set(quantiser) != {"step_exponent", "norm_bound"}:
             raise PolicyViolation("the quantiser is a step exponent and a norm bound, nothing else")
         try:
+            Retention.of_config(config)
             manifest = Manifest.from_json(config["manifest"])
             rule = Quantiser(
                 step_exponent=_integer(quantiser, "step_exponent"),

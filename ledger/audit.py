@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ledger.audit_chain import ChainLevel, audit_chain
-from ledger.audit_models import audit_models
+from ledger.audit_models import ERASED, audit_models
 from ledger.audit_privacy import Budget
 from ledger.audit_replay import audit_replay
 from ledger.canonical import canonical_json, tagged_digest
@@ -140,7 +140,14 @@ class AuditReport:
             first = self.failures[0].sentence if self.failures else "nothing could be checked"
             return f"DOES NOT HOLD: {first}"
         origin = "of the trust anchors given" if self.origin_proven else "origin unproven"
-        return f"holds at the level {self.reached[-1]} (consistent, {origin})"
+        gone = len(self.erased)
+        erased = f"; {gone} rounds were erased as declared and are not covered" if gone else ""
+        return f"holds at the level {self.reached[-1]} (consistent, {origin}{erased})"
+
+    @property
+    def erased(self) -> tuple[int, ...]:
+        """Rounds of which something was erased after its declared life."""
+        return tuple(sorted({f.round for f in self.findings if f.check == ERASED}))
 
     def digest(self) -> bytes:
         """Digest of all that was found, whatever the order of the input (32 bytes)."""
@@ -212,6 +219,7 @@ def _report(
     facts: Facts, asked: Level, reached: tuple[Level, ...], book: Book, chain: ChainLevel | None
 ) -> AuditReport:
     history = chain.history if chain else None
+    reached = tuple(level for level in reached if not _all_erased(history, level, book))
     _check_not_empty(history, reached, book)
     passed: dict[Level, dict[str, int]] = {}
     for (level, name), count in sorted(book.passed.items()):
@@ -243,6 +251,16 @@ def _order(item: Finding) -> tuple[object, ...]:
     severity = ("failure", "unproven", "note").index(item.severity)
     # What never ran comes after what was wrong: the latter is usually why.
     return severity, item.check == "coverage", LEVELS.index(item.level), item
+
+
+def _all_erased(history: History | None, level: Level, book: Book) -> bool:
+    """Say whether a level has nothing left to check: all it needs was erased as declared."""
+    if level == "chain" or history is None:
+        return False
+    final = {past.opening.round for past in history.rounds if past.final_model}
+    return bool(final) and final <= {
+        f.round for f in book.findings if f.check == ERASED and f.level in {"models", level}
+    }
 
 
 def _check_not_empty(history: History | None, reached: tuple[Level, ...], book: Book) -> None:

@@ -27,7 +27,9 @@ from ledger.audit_privacy import check_mechanisms
 from ledger.canonical import canonical_json, config_digest, parse_json, sha256
 from ledger.errors import (
     CodecError,
+    ConfigError,
     ContractError,
+    EvidenceErased,
     EvidenceMismatch,
     EvidenceMissing,
     ModelDigestMismatch,
@@ -43,11 +45,13 @@ from ledger.probe import probe_sum
 from ledger.quantise import apply_sum, check_sum_range
 from ledger.replica import History
 from ledger.replica_round import RoundHistory
+from ledger.retention import Retention
 from ledger.statement import Outcome, Proposal
 
 T = TypeVar("T")
 
 MAX_CONFIG = 1 << 20
+ERASED = "erased as declared"
 Folder = Literal["models", "sums", "configs", "evidence"]
 _SUFFIX = {"models": ".safetensors", "sums": ".safetensors", "configs": ".json", "evidence": ""}
 
@@ -56,14 +60,16 @@ _SUFFIX = {"models": ".safetensors", "sums": ".safetensors", "configs": ".json",
 class RoundArithmetic:
     """What the models level knows of one round, for the replay.
 
-    ``sum_in_range``, ``sum_agrees`` (with T) and ``model_agrees`` are what a hospital could find
-    wrong with the proposal; false also where it could not be checked.
+    ``expired`` is what of the round may have been erased (`ledger.retention`). ``sum_in_range``,
+    ``sum_agrees`` (with T) and ``model_agrees`` are what a hospital could find wrong with the
+    proposal; false also where it could not be checked.
     """
 
     past: RoundHistory
     config: dict[str, object] = field(default_factory=dict)
     manifest: Manifest | None = None
     step_exponent: int = 0
+    expired: frozenset[str] = frozenset()
     sum_in_range: bool = False
     sum_agrees: bool = False
     model_agrees: bool = False
@@ -75,6 +81,18 @@ class Auditor:
 
     book: Book
     past: RoundHistory
+    expired: frozenset[str] = frozenset()
+
+    def erased(self, what: str, missing: str) -> None:
+        """Note that something is gone whose declared life is over."""
+        self.check(
+            False,
+            ERASED,
+            f"erased as declared, so not checked: {missing}",
+            EvidenceErased,
+            found=what,
+            severity="note",
+        )
 
     @property
     def severity(self) -> Severity:
@@ -111,6 +129,9 @@ class Auditor:
         try:
             result = step()
         except (CodecError, StoreError, SumError, ContractError) as error:
+            if isinstance(error, EvidenceMissing) and "models" in self.expired:
+                self.erased("models", str(error))
+                return None
             # A stored file that is not what its name says was edited, however its round ended.
             edited: Severity | None = "failure" if isinstance(error, EvidenceMismatch) else None
             self.check(
@@ -146,28 +167,34 @@ def audit_models(
 
     ``short`` are the (round, seat) of commits that the chain level found to charge too little.
     """
-    digest = history.rules.initial_model
-    base = _base(objects, digest, book, 0)
+    digest, base, looked = history.rules.initial_model, None, False
+    closed = sum(past.outcome != Outcome.NONE for past in history.rounds)
     found = []
     for past in history.rounds:
-        auditor = Auditor(book=book, past=past)
-        if past.opening.base_model != digest:
-            digest = past.opening.base_model
-            base = _base(objects, digest, book, past.opening.round)
-        known = _read_config(past, objects, book)
+        known = _read_config(past, objects, book, closed)
+        auditor = Auditor(book=book, past=past, expired=known.expired)
+        if past.opening.base_model != digest or not looked:
+            digest, looked = past.opening.base_model, True
+            base = _base(objects, digest, auditor)
         check_mechanisms(past, known.config, short, book)
         if past.proposal is not None:
             model = _read_proposal(known, past.proposal, base, objects, auditor)
             if past.final_model is not None:
+                # What an expired round has lost the next may still need: it is looked for again.
+                looked = model is not None or not known.expired
                 digest, base = past.final_model, model
         found.append(known)
     return tuple(found)
 
 
-def _base(objects: Objects, digest: bytes, book: Book, number: int) -> bytes | None:
+def _base(objects: Objects, digest: bytes, auditor: Auditor) -> bytes | None:
+    book, number = auditor.book, auditor.past.opening.round
     try:
         model = fetch(objects, "models", digest)
     except StoreError as error:
+        if isinstance(error, EvidenceMissing) and "models" in auditor.expired:
+            auditor.erased("models", f"the base model: {error}")
+            return None
         sentence = f"the base model cannot be used: {error}"
         book.check(False, "base model digest", sentence, error=type(error), round=number)
         return None
@@ -175,7 +202,7 @@ def _base(objects: Objects, digest: bytes, book: Book, number: int) -> bytes | N
     return model
 
 
-def _read_config(past: RoundHistory, objects: Objects, book: Book) -> RoundArithmetic:
+def _read_config(past: RoundHistory, objects: Objects, book: Book, closed: int) -> RoundArithmetic:
     """Read a round's configuration; what cannot be used is a finding whatever the outcome."""
     known, opening = RoundArithmetic(past=past), past.opening
     name = f"configs/{opening.config_digest.hex()}.json"
@@ -193,6 +220,10 @@ def _read_config(past: RoundHistory, objects: Objects, book: Book) -> RoundArith
             raise EvidenceMismatch(f"{name} names another norm bound than the chain")
         if not isinstance(exponent, int):
             raise EvidenceMismatch(f"{name} names no quantisation step")
+        try:
+            known.expired = Retention.of_config(config).over(opening.round, closed)
+        except ConfigError as error:
+            raise EvidenceMismatch(f"{name}: {error}") from None
         known.manifest = Manifest.from_json(config.get("manifest"))
         known.step_exponent, known.config = exponent, config
 

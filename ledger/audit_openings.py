@@ -110,6 +110,9 @@ def _ciphertext(
     try:
         data = fetch(facts.objects, "evidence", commit.seal_digest)
     except EvidenceMissing as error:
+        if "evidence" in auditor.expired:
+            auditor.erased("evidence", f"the sealed update of {commit.hospital}: {error}")
+            return None
         excused = proposal is None or reason in _NOT_STORED
         auditor.check(
             excused,
@@ -144,9 +147,11 @@ def open_commit(
     """Open one commit's evidence; what prevents it is in ``Opened.error``, never raised."""
     found = Opened(commit=commit)
     data = _ciphertext(facts, known, commit, auditor)
-    if data is None:
+    if data is None and "evidence" in known.expired:
+        found.error = EvidenceErased(f"the sealed update of {commit.hospital} was erased")
+    elif data is None:
         found.error = NothingReceived(f"nothing of {commit.hospital} is stored")
-    elif key is not None:
+    elif key is not None and data is not None:
         try:
             plain = _unsealed(data, known, commit, facts.claimed.domain, key)
             salt, update, q = decode_opening(plain, manifest)

@@ -11,7 +11,8 @@ Ordering rules, round by round (a step relies only on those before it):
 5. S is, coordinate by coordinate, the weighted sum of the accepted updates.
 6. Every decision follows again from the update and the round's policy (`audit_screen`).
 
-A key that was destroyed after its retention ends the replay of what was sealed to it with a note
+What was erased after its declared life is a note too, and its round is not replayed. A key that
+was destroyed after its retention ends the replay of what was sealed to it with a note
 (`EvidenceErased`), not with a failure; what the lower levels proved stands.
 """
 
@@ -29,6 +30,7 @@ from ledger.errors import (
     CodecError,
     CommitMissing,
     DigestMismatch,
+    EvidenceErased,
     InvalidStatement,
     ModelDigestMismatch,
     NormExceeded,
@@ -67,7 +69,7 @@ def audit_replay(facts: Facts, arithmetic: tuple[RoundArithmetic, ...], book: Bo
         return False
     any_opened = False
     for known in arithmetic:
-        auditor = Auditor(book=book, past=known.past)
+        auditor = Auditor(book=book, past=known.past, expired=known.expired)
         if known.manifest is None or not known.past.commits:
             continue
         key = key_of(facts, known, auditor)
@@ -75,7 +77,7 @@ def audit_replay(facts: Facts, arithmetic: tuple[RoundArithmetic, ...], book: Bo
             seat: open_commit(facts, known, known.manifest, commit, key, auditor)
             for seat, commit in sorted(known.past.commits.items())
         }
-        if key is None:
+        if key is None or any(isinstance(o.error, EvidenceErased) for o in opened.values()):
             continue
         any_opened = True
         _check_round(facts, known, known.manifest, opened, auditor)

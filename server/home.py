@@ -26,6 +26,7 @@ from ledger.errors import BadKey, CodecError, ConfigError
 from ledger.files import atomic_write, read_bounded
 from ledger.keys import load_account, load_seal_key, read_password
 from ledger.manifest import Manifest
+from ledger.retention import Retention
 from ledger.txlog import TransactionLog
 from ledger.witness import Witness
 from server.plan import Keyring, RoundPlan
@@ -112,7 +113,11 @@ class CoordinatorSpec:
 def plan_to_json(plan: RoundPlan) -> dict[str, object]:
     """Return a plan as plain JSON values."""
     values: dict[str, object] = {item.name: getattr(plan, item.name) for item in fields(plan)}
-    return values | {"screen": plan.screen.to_config(), "metrics": list(plan.metrics)}
+    return values | {
+        "screen": plan.screen.to_config(),
+        "metrics": list(plan.metrics),
+        "retention": plan.retention.to_config(),
+    }
 
 
 def plan_from_json(value: object) -> RoundPlan:
@@ -130,6 +135,7 @@ def plan_from_json(value: object) -> RoundPlan:
             **value,
             "screen": ScreenPolicy.from_config(value["screen"]),
             "metrics": tuple(map(str, value["metrics"])),
+            "retention": Retention.of_config(value),
         }
     )
 

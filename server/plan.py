@@ -9,6 +9,8 @@ from ledger.errors import BadKey, ConfigError, StaleKey
 from ledger.keys import StoredSealKey
 from ledger.manifest import Manifest
 from ledger.quantise import Quantiser, plan_quantiser
+from ledger.retention import FIELD as RETENTION
+from ledger.retention import Retention
 from ledger.seal import SealContext, check_public, key_digest, unseal
 from server.screen import ScreenPolicy
 
@@ -33,6 +35,7 @@ class RoundPlan:
         coordinate_noise: deviation of the privacy noise on one coordinate, in model units.
         commit_window: seconds hospitals have to train and commit.
         attest_window: seconds they have to check the sum.
+        retention: how long what is stored is kept, in rounds.
     """
 
     rounds: int
@@ -47,6 +50,7 @@ class RoundPlan:
     coordinate_noise: float = 0.0
     commit_window: int = 900
     attest_window: int = 300
+    retention: Retention = field(default_factory=Retention)
 
     def __post_init__(self) -> None:
         """Check the counts and windows.
@@ -85,6 +89,7 @@ class RoundPlan:
             "metrics": sorted(self.metrics),
             "round": number,
             "rounds": self.rounds,
+            **({RETENTION: self.retention.to_config()} if self.retention != Retention() else {}),
         }
 
 

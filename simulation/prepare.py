@@ -39,6 +39,7 @@ from ledger.errors import CodecError, ConfigError, OutputError
 from ledger.files import ObjectStore, atomic_write, read_bounded
 from ledger.keys import SCRYPT_N_SIMULATION, create_account, load_account, save_seal_key
 from ledger.manifest import Manifest, encode_model
+from ledger.retention import Retention
 from ledger.seal import new_key
 from ledger.statement import BASIS, Rules, Unit
 from server.plan import RoundPlan
@@ -180,6 +181,7 @@ def round_plan(
         coordinate_noise=privacy.coordinate_noise if privacy else 0.0,
         commit_window=settings.commit_window,
         attest_window=settings.attest_window,
+        retention=Retention(evidence=settings.retain_evidence, models=settings.retain_models),
     )
     if privacy is None:
         return plan

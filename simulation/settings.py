@@ -89,6 +89,10 @@ class Settings:
     """Noise from the seed, for reproducible tests; the run is marked ``insecure-test``."""
     commit_window: int = 900
     attest_window: int = 300
+    retain_evidence: int = 0
+    """Rounds for which sealed updates are kept after their own; 0: for ever."""
+    retain_models: int = 0
+    """Rounds for which sums, and models that no later round needs, are kept; 0: for ever."""
     chain: str = "anvil"
     """``anvil`` for a managed node, or the URL of an external one."""
     cache: str = ""
@@ -121,6 +125,8 @@ class Settings:
         _at_least("attest_window", self.attest_window, 5, 7 * 86_400)
         _at_least("cpus", self.cpus, 0, 1024)
         _at_least("hospital_timeout", self.hospital_timeout, 1, 7 * 86_400)
+        _at_least("retain_evidence", self.retain_evidence, 0, 1_000_000)
+        _at_least("retain_models", self.retain_models, 0, 1_000_000)
         _at_least("steps", self.steps, 1, 100_000)
         _at_least("warm_epochs", self.warm_epochs, 1, 1000)
         _at_least("multiplicity", self.multiplicity, 1, 64)
