@@ -67,6 +67,12 @@ PSEUDO = whole(
 )
 """Looks like a negation and negates nothing; masked before other cues are read."""
 
+UNCHANGED = whole(
+    rf"(?:no|not|without|nor) (?:{_HOW}){{0,4}}{_CHANGE} (?:in|of|from)",
+    rf"(?:un|un ?){_CHANGE}",
+)
+"""Says that all that follows is as it was."""
+
 UNCERTAIN_BEFORE = whole(
     (
         r"(?:cannot|could not|can not|not possible to|unable to|difficult to|hard to|"
@@ -101,7 +107,7 @@ UNCERTAIN_BEFORE = whole(
     r"(?:less|more|most) (?:\w+ )?likely|unlikely(?: to (?:be|represent|reflect))?",
     r"either|versus|alternatively",
     r"(?:compatible|consistent) with (?:possible|either|suspected)",
-    r"correlat\w+ (?:clinically )?(?:for|with (?:signs|symptoms) of)",
+    r"correlat\w+ (?:\w+ ){0,2}(?:for|(?:with|as to) (?:\w+ ){0,5}(?:signs?|symptoms?)(?: of)?)",
     (
         r"(?:if|whether|should) (?:\w+ ){0,6}?(?:concern|suspicion|suspected|concerned)(?: "
         r"(?:for|of|about))?"
@@ -243,7 +249,8 @@ CONTEXT_BEFORE = whole(
 """Says that what follows is why the film was taken, not what is on it."""
 
 BREAK = whole(
-    r";|but|however|although|though|except(?: for)?|aside from|apart from|other than|otherwise",
+    r";|but|however|although|though|except(?: for)?|aside from|apart from|other than",
+    r"otherwise(?! (?:\w+ly )?(?:normal|unremarkable|within|stable|unchanged))",
     r"besides|beyond|while|whereas|yet|despite|in addition to|in the setting of",
     r"there (?:is|are|was|were|has|have|remains?|may|does|appears?)",
     (

@@ -34,6 +34,7 @@ MASKED: dict[str, tuple[str, ...]] = {
         r"(?:nasal|sinus) congestion",
     ),
     "Pneumonia": (
+        r"(?:radiation|hypersensitivity|chemical) pneumonitis",
         r"(?:urinary|wound|skin|sinus|line) (?:tract )?infections?",
         r"(?:granulomatous|fungal|prior|old|remote|previous|healed) (?:\w+ )?infections?",
     ),
@@ -66,5 +67,9 @@ MASKED: dict[str, tuple[str, ...]] = {
         r"support the",
         r"line placement|tube placement$",
     ),
-    "Fracture": (r"fracture lines?",),
+    "Fracture": (
+        r"fracture lines?",
+        r"(?:catheter|leads?|wires?|screws?|hardware|tube|line) (?:\w+ ){0,2}fractur\w+",
+        r"fractured (?:\w+ ){0,3}(?:catheter|leads?|wires?|screws?|hardware|tube|line)",
+    ),
 }  # fmt: skip

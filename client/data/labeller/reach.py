@@ -28,6 +28,11 @@ _ITEM_OF_ITS_OWN = frozenset((
     "dual", "support", "severe", "status", "heart", "cardiac", "lungs", "stably", "marked",
     "new",
 ))  # fmt: skip
+_ADJECTIVES = frozenset((
+    "acute", "focal", "large", "definite", "significant", "suspicious", "new", "discrete", "dense",
+    "displaced", "lobar", "confluent", "convincing", "obvious", "gross", "overt", "frank", "clear",
+    "airspace", "pleural", "pulmonary", "active", "superimposed", "definitive", "sizable",
+))  # fmt: skip
 _LIST_ENDS = [["seen"], ["identified"], ["evident"], ["visualized"], ["appreciated"], ["detected"]]
 
 _NOT_EXCLUDED = re.compile(
@@ -57,6 +62,7 @@ class Sentence:
             position += len(word) + 1
         self.breaks = {cue.first for cue in self.find(cues.BREAK, text)}
         plain = self.mask(cues.PSEUDO, text)
+        self.unchanged = self.find(cues.UNCHANGED, text)
         self.context = self.find(cues.CONTEXT_BEFORE, plain)
         self.hedged_after = self.find(cues.UNCERTAIN_AFTER, plain)
         self.hedged_before = self.find(cues.UNCERTAIN_BEFORE, plain)
@@ -91,6 +97,8 @@ class Sentence:
                 return i
             word = self.words[i]
             if word in (",", "and", ":") and self._is_new_statement(i + 1, lists=lists):
+                if word == "," and all(w in _ADJECTIVES for w in self.words[past:i]):
+                    continue  # "no acute, displaced fracture": the first item is not named yet
                 return i
         return len(self.words)
 

@@ -82,8 +82,10 @@ def _finding(
 
 
 _NORMAL_NEXT = re.compile(
-    r"(?:(?:is|are|appears?|remains?) )(?:within )?(?:\w+ly )?(?:normal|unremarkable)\b"
+    r"(?:(?:is|are|appears?|remains?) )(?:to be )?(?:\w+ly )?"
+    r"(?:normal|unremarkable|within (?:the )?(?:\w+ )?(?:limits?|range)(?: of normal)?)\b"
 )
+_NORMAL_WORDS = 8
 
 
 def _is_denied(sentence: Sentence, place: Cue) -> bool:
@@ -94,7 +96,7 @@ def _is_denied(sentence: Sentence, place: Cue) -> bool:
         return True
     if place.first and words[place.first - 1] in ("normal", "unremarkable"):
         return True
-    if _NORMAL_NEXT.match(" ".join(words[place.past : place.past + 4])):
+    if _NORMAL_NEXT.match(" ".join(words[place.past : place.past + _NORMAL_WORDS])):
         return True
     return bool(
         sentence.reached(place, sentence.negated_before)
@@ -106,6 +108,8 @@ def _is_alternative(
     sentence: Sentence, mention: Mention, place: Cue, others: list[tuple[Mention, Cue]]
 ) -> bool:
     """Whether "or" or "versus" joins the mention to the next or last one of another finding."""
+    if any(c.past <= place.first for c in sentence.unchanged):
+        return False  # "no change in the effusion or atelectasis" states both
     for other, there in others:
         if other.finding == mention.finding or other.kind == "structure":
             continue

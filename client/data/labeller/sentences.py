@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from client.data.labeller.spelling import corrected
+
 MAX_TOKENS = 200
 """A longer sentence is cut: no rule reads farther, and time stays linear in the text."""
 
@@ -128,7 +130,8 @@ def tokens(sentence: str) -> list[str]:
         text = pattern.sub(american, text)
     found: list[str] = []
     for match in _TOKEN.finditer(text):
-        found += _WORDS.get(match.group(), match.group()).split()
+        word = match.group()
+        found += (_WORDS.get(word) or corrected(word)).split()
         if len(found) >= MAX_TOKENS:
             break
     return found[:MAX_TOKENS]

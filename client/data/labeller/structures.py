@@ -37,7 +37,8 @@ ENLARGED_AFTER = whole(
 """Says, after a structure, that it is larger than normal."""
 
 VAGUE = whole(
-    r"borderline|top normal|upper normal|high normal|(?:upper )?limits of normal|indeterminate",
+    r"borderline|top normal|upper normal|high normal|upper limits of normal|indeterminate",
+    r"(?<!within )(?<!within the )limits of normal",
     (
         r"(?:at |in |near |within )?(?:the )?(?:upper|high|top) (?:limits?|range|end)?(?: of)?"
         r"(?: the)?(?: normal)?"
