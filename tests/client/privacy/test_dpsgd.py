@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from client.dp_modules import check_module
+from client.dp_optimiser import PrivateOptimiser
 from client.dp_oracle import check_uncoupled
 from client.dpsgd import PrivateOutcome, PrivatePlan, UnitSampler, train_private
 from client.learners import get_learner
@@ -18,6 +19,7 @@ from ledger.errors import (
     CohortTooSmall,
     ConfigError,
     CoupledSamples,
+    NonFiniteGradient,
     UnsupportedModule,
 )
 
@@ -101,6 +103,30 @@ def test_an_infinite_gradient_is_refused_and_the_model_stays_finite() -> None:
     outcome = run(module, images, labels, plan(sample_rate=1.0))
     assert outcome.refused == 3
     assert np.isfinite(flat(module)).all()
+
+
+def test_a_huge_but_finite_gradient_is_clipped_to_nothing_worse_than_the_norm() -> None:
+    module, (images, labels) = tiny(), data(40)
+    images[3] *= 1e30
+    outcome = run(module, images, labels, plan(sample_rate=1.0, noise_multiplier=1e-9))
+    assert outcome.refused <= 3
+    assert np.isfinite(flat(module)).all()
+    assert np.linalg.norm(flat(module) - flat(tiny())) <= 3 * 0.1 * 1.001
+
+
+def test_a_sum_that_is_not_finite_all_the_same_refuses_the_whole_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(self: PrivateOptimiser) -> None:
+        for parameter in self.params:
+            parameter.summed_grad = torch.full_like(parameter, float("nan"))
+
+    monkeypatch.setattr(PrivateOptimiser, "clip_and_accumulate", broken)
+    module, (images, labels) = tiny(), data(40)
+    before = flat(module)
+    with pytest.raises(NonFiniteGradient, match="refused"):
+        run(module, images, labels, plan())
+    np.testing.assert_array_equal(flat(module), before)
 
 
 def test_chunks_give_what_one_batch_gives() -> None:
