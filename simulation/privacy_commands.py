@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from ledger.console import JsonFlag, emit_json, out
 from ledger.statement import Unit
+
+if TYPE_CHECKING:
+    from client.privacy_plan import PrivacyPlan
 
 app = typer.Typer(
     help="Plan differential privacy before anything is trained.", no_args_is_help=True
@@ -18,6 +21,25 @@ app = typer.Typer(
 @app.callback()
 def _group() -> None:
     """Plan differential privacy before anything is trained."""
+
+
+def _record(made: PrivacyPlan, spent: list[float], tight: float) -> dict[str, object]:
+    """Return a plan in plain numbers, and apart from them the integers that stand on the chain."""
+    return {
+        "unit": made.unit.name.lower(),
+        "noise_multiplier": made.noise_multiplier / 10**6,
+        "sample_rate_per_step": made.sample_rate / 10**9,
+        "steps_per_round": made.steps,
+        "rounds": made.rounds,
+        "delta": made.delta / 10**12,
+        "epsilon_by_round": spent,
+        "epsilon_pld_for_information": tight,
+        "on_chain": {
+            "noise_multiplier_in_1e-6": made.noise_multiplier,
+            "sample_rate_in_1e-9": made.sample_rate,
+            "delta_in_1e-12": made.delta,
+        },
+    }
 
 
 @app.command()
@@ -56,7 +78,7 @@ def plan(
     spent = [made.epsilon(number) for number in range(1, rounds + 1)]
     tight = pld_epsilon(made.release(rounds), delta)
     if as_json:
-        emit_json({**made.to_config(), "epsilon_by_round": spent, "epsilon_pld_information": tight})
+        emit_json(_record(made, spent, tight))
         return
     out.print(
         f"Each {unit}: noise multiplier {made.noise_multiplier / 1e6:.4f}, sample rate"
