@@ -7,18 +7,23 @@ prepared lies in the same file, so that the two cannot come apart.
 
 from __future__ import annotations
 
-import io
+import math
+import struct
 import zipfile
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from client.data_terms import DataTerms
 from ledger.errors import DataError
-from ledger.files import atomic_write
+from ledger.files import atomic_stream
+
+PIXELS: Final = ("train_pixels", "held_pixels")
+"""The arrays that stay in the file: a hospital's films may be larger than its memory."""
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,15 +80,14 @@ def write_shard(path: Path, shard: Shard) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    buffer = io.BytesIO()
     arrays: dict[str, Any] = {item.name: getattr(shard, item.name) for item in fields(Shard)}
     said = b"" if shard.terms is None else shard.terms.to_bytes()
-    np.savez(buffer, **{**arrays, "terms": np.frombuffer(said, dtype=np.uint8)})
-    atomic_write(path, buffer.getvalue(), mode=0o600)
+    with atomic_stream(path, mode=0o600) as stream:
+        np.savez(stream, **{**arrays, "terms": np.frombuffer(said, dtype=np.uint8)})
 
 
 def read_shard(path: Path) -> Shard:
-    """Read a shard back.
+    """Read a shard back; its pixels stay in the file, mapped, and are read as they are used.
 
     Raises:
         DataError: it is missing, cannot be read, or its arrays do not fit together.
@@ -93,8 +97,40 @@ def read_shard(path: Path) -> Shard:
             names = [item.name for item in fields(Shard)]
             if set(found.files) != set(names):
                 raise DataError(f"{path.name} does not hold the arrays of a hospital")
-            arrays = {name: found[name] for name in names if name != "terms"}
+            small = [name for name in names if name not in (*PIXELS, "terms")]
+            arrays = {name: found[name] for name in small}
             terms = DataTerms.from_bytes(found["terms"].tobytes())
-            return Shard(**arrays, terms=terms)
+        arrays |= {name: _mapped(path, name) for name in PIXELS}
+        return Shard(**arrays, terms=terms)
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise DataError(f"the hospital's data {path.name} cannot be read: {error}") from None
+
+
+def _mapped(path: Path, name: str) -> NDArray[np.uint8]:
+    """Map an array that lies uncompressed in an ``.npz``, once its checksum has been found right.
+
+    Mapped copy-on-write: what is written to it never reaches the file.
+
+    Raises:
+        ValueError, BadZipFile: it is compressed, damaged, holds objects, or is no array.
+    """
+    with zipfile.ZipFile(path) as archive:
+        info = archive.getinfo(f"{name}.npy")
+        if info.compress_type != zipfile.ZIP_STORED:
+            raise ValueError(f"{name} is compressed")
+        with archive.open(info) as member:
+            while member.read(_CHUNK):  # reading to the end compares the checksum
+                pass
+    with path.open("rb") as stream:
+        stream.seek(info.header_offset + 26)  # the local header's two lengths, at bytes 26 and 28
+        lengths = struct.unpack("<HH", stream.read(4))
+        stream.seek(info.header_offset + 30 + sum(lengths))
+        if np.lib.format.read_magic(stream) != (1, 0):
+            raise ValueError(f"{name} is not a plain array")
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+        offset = stream.tell()
+    if fortran or dtype != np.uint8:
+        raise ValueError(f"{name} is not uint8 in C order")
+    if not math.prod(shape):
+        return np.empty(shape, dtype=np.uint8)
+    return np.asarray(np.memmap(path, dtype=dtype, mode="c", offset=offset, shape=shape))

@@ -13,8 +13,9 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from ledger.canonical import sha256
 from ledger.errors import (
@@ -64,6 +65,17 @@ def atomic_write(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     Raises:
         OutputError: the file cannot be written; the old one, if any, is untouched.
     """
+    with atomic_stream(path, mode=mode) as stream:
+        stream.write(data)
+
+
+@contextmanager
+def atomic_stream(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
+    """Give a stream whose bytes replace ``path`` once the block is left: ``atomic_write`` in parts.
+
+    Raises:
+        OutputError: the file cannot be written; the old one, if any, is untouched.
+    """
     temporary = ""
     try:
         with step("write", path):
@@ -71,7 +83,7 @@ def atomic_write(path: Path, data: bytes, *, mode: int = 0o644) -> None:
             # mkstemp makes the file 0600: a secret is never readable by others, not meanwhile.
             descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=TEMPORARY)
             with os.fdopen(descriptor, "wb") as stream:
-                stream.write(data)
+                yield stream
                 stream.flush()
                 os.fchmod(stream.fileno(), mode)
                 os.fsync(stream.fileno())

@@ -31,7 +31,7 @@ _FLAGS = ("O_WRONLY", "O_RDWR", "O_CREAT", "O_APPEND", "O_TRUNC")
 SQL = ("INSERT", "UPDATE", "DELETE")
 
 EXEMPT: dict[str, str] = {
-    "client/shard.py:write_shard": "into a buffer, which atomic_write then writes",
+    "client/shard.py:write_shard": "into the stream of atomic_stream, which announces it",
     "client/accountant.py:Accountant.__init__": "the empty table, made again if it is missing",
     "client/accountant.py:Accountant._open": "opens; the insertion is a step",
     "client/serve.py:_note": "the hospital's own log: nothing is ever read back from it",
@@ -40,7 +40,7 @@ EXEMPT: dict[str, str] = {
     "ledger/private.py:read_private": "opens to read",
     "ledger/txlog.py:TransactionLog.__init__": "opens, and cuts a torn line, again if need be",
     "ledger/txlog.py:TransactionLog._append": "takes back what a full disk did not take whole",
-    "ledger/files.py:atomic_write": "removes its own temporary file after an error",
+    "ledger/files.py:atomic_stream": "removes its own temporary file after an error",
     "ledger/txlog.py:ChainNode.send": "the caller, TransactionLog._resend, announces it",
     "ledger/chain_sends.py:TransactionSender._broadcast.attempt": "its callers announce it",
     "ledger/node_process.py:spawn": "anvil's own log",
