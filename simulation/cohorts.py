@@ -90,13 +90,18 @@ def preprocessing_of(settings: Settings) -> Preprocessing:
         raise ConfigError(f"preprocess_options are {known}") from None
 
 
-def films_of(settings: Settings, cohort: Cohort) -> NDArray[np.uint8]:
+def films_of(settings: Settings, cohort: Cohort, scratch: Path | None = None) -> NDArray[np.uint8]:
     """Return a cohort's films (N, 1, S, S), from the settings' cache where there is one.
+
+    Args:
+        settings: the run's.
+        cohort: whose films.
+        scratch: where they lie, mapped, where there is no cache; None: in memory.
 
     Raises:
         DataError: an image cannot be read.
     """
-    cache = Path(settings.cache) if settings.cache else None
+    cache = Path(settings.cache) if settings.cache else scratch
     return load_pixels(cohort, settings.size, cache, plan=preprocessing_of(settings))
 
 

@@ -202,10 +202,18 @@ def _write_hospitals(
         for number, rows in enumerate(cohorts.hospitals):
             home = folder / "hospitals" / str(number)
             home.mkdir(parents=True, mode=0o700)
-            shard = hospital_shard(
-                settings, cohorts.train, rows, number, learner=learner, plan=plan
-            )
-            write_shard(home / "shard.npz", shard)
+            with tempfile.TemporaryDirectory(dir=home) as scratch:
+                shard = hospital_shard(
+                    settings,
+                    cohorts.train,
+                    rows,
+                    number,
+                    learner=learner,
+                    plan=plan,
+                    scratch=Path(scratch),
+                )
+                write_shard(home / "shard.npz", shard)
+                del shard  # its films are mapped from the scratch folder
             atomic_write(home / "policy.toml", _policy(settings).encode(), mode=0o600)
             _new_account(home / "account.json", home / "password")
             advance()

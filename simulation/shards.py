@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,6 +40,7 @@ def hospital_shard(
     *,
     learner: Learner,
     plan: TrainPlan,
+    scratch: Path,
 ) -> Shard:
     """Return hospital ``number``'s data; under ``selftrained`` its labels are its own model's.
 
@@ -48,12 +51,15 @@ def hospital_shard(
         number: of the hospital, from 0.
         learner: the run's, which self-training trains.
         plan: the run's training plan.
+        scratch: where films may lie, mapped, until the shard is written.
 
     Raises:
         DataError: an image is missing or unreadable.
     """
     codes, labels = cohort.patient_codes(), cohort.label_matrix()
-    films = [_films(settings, cohort.select(part), number) for part in (rows.train, rows.held)]
+    films = [
+        _films(settings, cohort.select(part), number, scratch) for part in (rows.train, rows.held)
+    ]
     own = labels[rows.train]
     if settings.uncertain == Policy.SELFTRAINED:
         alone = local_plan(plan, settings.self_epochs)
@@ -71,7 +77,7 @@ def hospital_shard(
     )
 
 
-def _films(settings: Settings, cohort: Cohort, hospital: int) -> NDArray[np.uint8]:
+def _films(settings: Settings, cohort: Cohort, hospital: int, scratch: Path) -> NDArray[np.uint8]:
     """Return a hospital's films as it would have made them, where the partition says so."""
-    pixels = films_of(settings, cohort)
+    pixels = films_of(settings, cohort, scratch)
     return as_partitioned(pixels, hospital, settings.partition, settings.seed)

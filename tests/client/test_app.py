@@ -263,6 +263,38 @@ def shard(**changes: Any) -> Shard:
     return Shard(**{**arrays, **changes})
 
 
+def test_pixels_stay_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "shard.npz"
+    films = np.random.default_rng(0).integers(0, 256, (4, 1, 8, 8)).astype(np.uint8)
+    write_shard(path, shard(train_pixels=films))
+    found = read_shard(path).train_pixels
+    assert isinstance(found.base, np.memmap)
+    assert np.array_equal(found, films)
+    found[0] = 0  # copy-on-write: the file keeps its bytes
+    assert np.array_equal(read_shard(path).train_pixels, films)
+    at = path.read_bytes().index(films.tobytes())
+    whole = bytearray(path.read_bytes())
+    whole[at + 7] ^= 1
+    path.write_bytes(whole)
+    with pytest.raises(DataError):
+        read_shard(path)
+
+
+@pytest.mark.parametrize("how", ["compressed", "fortran", "floats"])
+def test_pixels_that_cannot_be_mapped(tmp_path: Path, how: str) -> None:
+    path = tmp_path / "shard.npz"
+    write_shard(path, shard())
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    if how == "fortran":
+        arrays["train_pixels"] = np.asfortranarray(np.ones((4, 2, 8, 8), np.uint8))
+    if how == "floats":
+        arrays["train_pixels"] = arrays["train_pixels"].astype(np.float32)
+    (np.savez_compressed if how == "compressed" else np.savez)(path, **arrays)
+    with pytest.raises(DataError):
+        read_shard(path)
+
+
 def test_a_shard_comes_back_private(tmp_path: Path) -> None:
     path = tmp_path / "shard.npz"
     write_shard(path, shard())
