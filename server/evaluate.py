@@ -6,17 +6,20 @@ on the chain) says.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from client.learners.bootstrap import Interval, macro_auc_interval
+from client.learners.bootstrap import Interval
 from client.learners.exchange import load_model
 from client.learners.inference import Progress, predict
 from client.learners.interface import Learner
-from client.learners.metrics import Scores, score, score_within
+from client.learners.metrics import Scores
+from client.learners.suite import Suite, age_band, measure
 from ledger.errors import DataError, EvidenceMismatch
 from ledger.files import ObjectStore
 from ledger.manifest import Manifest, Model, decode_model
@@ -35,6 +38,7 @@ class TestSet:
         findings: the L labels' names.
         patients: of each image; intervals are drawn over them.
         views: "PA", "AP" or None of each image.
+        groups: further kinds ("sex", "age", "hospital") to the group of each image, or None.
 
     Raises:
         DataError: no images, or lengths that differ.
@@ -47,15 +51,36 @@ class TestSet:
     findings: tuple[str, ...]
     patients: tuple[str, ...] = field(repr=False)
     views: tuple[str | None, ...] = field(repr=False)
+    groups: Mapping[str, tuple[str | None, ...]] = field(
+        default_factory=lambda: MappingProxyType({}), repr=False
+    )
 
     def __post_init__(self) -> None:
         count = len(self.pixels)
         if count == 0:
             raise DataError("there is nothing to score on: no test images")
-        if {len(self.labels), len(self.patients), len(self.views)} != {count}:
-            raise DataError("test images, labels, patients and views differ in number")
+        numbers = {len(self.labels), len(self.patients), len(self.views)}
+        if numbers | {len(group) for group in self.groups.values()} != {count}:
+            raise DataError("test images, labels, patients, views and groups differ in number")
         if self.labels.shape[1:] != (len(self.findings),):
             raise DataError("test labels and findings differ in number")
+
+
+def groups_of(
+    sexes: Sequence[str | None], ages: Sequence[int | None], hospitals: Sequence[str | None]
+) -> dict[str, tuple[str | None, ...]]:
+    """Return the groups of images that a test set is scored within, beside the view.
+
+    Args:
+        sexes: "F", "M" or None.
+        ages: years or None; grouped by ``suite.AGE_BANDS``.
+        hospitals: the hospital (or the source that stands for one), or None.
+    """
+    return {
+        "sex": tuple(sexes),
+        "age": tuple(age_band(age) for age in ages),
+        "hospital": tuple(hospitals),
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,24 +88,35 @@ class Evaluation:
     """Figures of one model on one test set.
 
     Args:
-        overall: over all images.
-        within: over the images of each view alone (the view is a shortcut; see metrics).
-        interval: of the overall macro AUC over patients, if asked for and defined.
+        suite: every figure; its groups hold "view" first.
         patients: in the test set.
     """
 
-    overall: Scores
-    within: dict[str, Scores]
-    interval: Interval | None
+    suite: Suite
     patients: int
+
+    @property
+    def overall(self) -> Scores:
+        """Ranking over all images."""
+        return self.suite.overall
+
+    @property
+    def within(self) -> dict[str, Scores]:
+        """Ranking over the images of each view alone (the view is a shortcut; see metrics)."""
+        return {name: found.scores for name, found in self.suite.groups["view"].items()}
+
+    @property
+    def interval(self) -> Interval | None:
+        """Of the overall macro AUC over patients, if asked for and defined."""
+        return self.suite.intervals.get("macro_auc")
 
     def to_record(self) -> dict[str, object]:
         """Return JSON values (None for what is not defined, no NaN)."""
         return {
             "patients": self.patients,
-            "overall": self.overall.to_record(),
             "within_view": {view: scores.to_record() for view, scores in self.within.items()},
             "macro_auc_interval": self.interval.to_record() if self.interval else None,
+            **self.suite.to_record(),
         }
 
 
@@ -100,8 +136,8 @@ def evaluate_model(
         model: exactly what the learner shares.
         learner: its family.
         test: what to score on.
-        resamples: of the patient bootstrap; 0 leaves the interval out.
-        seed: of the bootstrap.
+        resamples: of the patient bootstrap; 0 leaves the intervals out.
+        seed: of folds and bootstrap.
         threads: torch threads, part of what a result depends on.
         progress: told about images scored.
 
@@ -118,15 +154,16 @@ def evaluate_model(
     module = learner.build(0)
     load_model(module, model, learner.shared(module))
     found = predict(module, learner, test.pixels, threads=threads, progress=progress)
-    interval = None
-    if resamples:
-        interval = macro_auc_interval(
-            found, test.labels, test.patients, seed=seed, resamples=resamples
-        )
     return Evaluation(
-        overall=score(found, test.labels, test.findings),
-        within=score_within(found, test.labels, test.findings, test.views),
-        interval=interval,
+        suite=measure(
+            found,
+            test.labels,
+            test.findings,
+            test.patients,
+            groups={"view": test.views, **test.groups},
+            resamples=resamples,
+            seed=seed,
+        ),
         patients=len(set(test.patients)),
     )
 

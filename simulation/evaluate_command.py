@@ -73,7 +73,11 @@ def evaluate(
     threads: Annotated[int, typer.Option(help="Processors to use.", min=1)] = 1,
     as_json: JsonFlag = False,
 ) -> None:
-    """Score a model: macro AUC with a 95 % interval over patients, each finding, each view.
+    """Score a model: ranking, decisions and calibration, each with a 95 % interval over patients.
+
+    Macro AUC beside the AUC within each view (the view alone predicts some findings), each
+    finding, weighted F1 on thresholds that other patients gave, Brier score and calibration error;
+    then by sex, age band and hospital. --json has every figure.
 
     The model's bytes are checked against its digest before use. A run's model is its last one.
 
@@ -174,7 +178,7 @@ def _test_set(
     from client.data.preprocess import load_pixels
     from client.data.sources import load_source
     from client.data.vocabulary import project
-    from server.evaluate import TestSet
+    from server.evaluate import TestSet, groups_of
     from simulation.testset import read_test_set
 
     if data is None:
@@ -191,6 +195,11 @@ def _test_set(
         findings=cohort.vocabulary,
         patients=tuple(record.patient for record in cohort.records),
         views=tuple(record.view for record in cohort.records),
+        groups=groups_of(
+            [record.sex for record in cohort.records],
+            [record.age for record in cohort.records],
+            [record.source or None for record in cohort.records],
+        ),
     )
 
 
@@ -217,11 +226,51 @@ def _print(chosen: Chosen, found: Evaluation) -> None:
         *(_figure(scores.macro_auc) for scores in found.within.values()),
     )
     out.print(table)
-    line = f"{found.overall.images:,} images of {found.patients:,} patients"
-    if found.interval is not None:
-        low, high = found.interval.low, found.interval.high
-        line += f"; macro AUC 95 % interval over patients {low:.3f} to {high:.3f}"
-    out.print(line)
+    out.print(f"{found.overall.images:,} images of {found.patients:,} patients")
+    out.print(_measures(found))
+    out.print(_groups(found))
+
+
+def _measures(found: Evaluation) -> Table:
+    suite = found.suite
+    table = Table(title="With 95 % intervals over patients")
+    for head in ("Figure", "Value", "From", "To"):
+        table.add_column(head, justify="left" if head == "Figure" else "right")
+    for head, name, value in (
+        ("Macro AUC", "macro_auc", found.overall.macro_auc),
+        (
+            "Macro average precision",
+            "macro_average_precision",
+            found.overall.macro_average_precision,
+        ),
+        ("Weighted F1 (others' thresholds)", "weighted_f1", suite.operating.weighted_f1),
+        ("Brier score", "brier", suite.calibration.brier),
+        ("Expected calibration error", "ece", suite.calibration.ece),
+    ):
+        interval = suite.intervals.get(name)
+        ends = (interval.low, interval.high) if interval else (None, None)
+        table.add_row(head, _figure(value), *map(_figure, ends))
+    return table
+
+
+def _groups(found: Evaluation) -> Table:
+    table = Table(title="Within groups")
+    for head in ("Group", "Images", "Macro AUC", "From", "To", "Labels", "Brier", "ECE"):
+        table.add_column(head, justify="left" if head == "Group" else "right")
+    for kind, groups in found.suite.groups.items():
+        for name, group in groups.items():
+            ends = (group.interval.low, group.interval.high) if group.interval else (None, None)
+            table.add_row(
+                f"{kind} {name}",
+                f"{group.scores.images:,}",
+                _figure(group.scores.macro_auc),
+                *map(_figure, ends),
+                str(group.scores.scored),
+                _figure(group.calibration.brier),
+                _figure(group.calibration.ece),
+            )
+        table.add_section()
+    return table
 
 
 def _figure(value: float | None) -> str:

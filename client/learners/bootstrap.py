@@ -1,23 +1,27 @@
-"""How far a macro AUC may be off: a bootstrap over patients.
+"""How far a figure may be off: a bootstrap over patients.
 
 Images of one patient resemble each other, so patients, not images, are drawn with replacement
 (Efron and Tibshirani 1993, percentile interval). A resample is a whole-number weight for every
-image, and a weighted AUC over all resamples at once is a few sums over sorted scores.
+image, and a figure over all resamples at once is a few sums (``client.learners.statistics``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from client.learners.metrics import check_scored
+from client.learners.statistics import Weights, ratio, weighted_auc
 from ledger.errors import DataError
 
 _CHUNK = 200
 """Resamples at a time: bounds memory to a few arrays of 200 x images."""
+
+Figures = Callable[[Weights], Mapping[str, NDArray[np.float64]]]
+"""From weights (R, N) to named figures (R,), NaN where undefined."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +32,7 @@ class Interval:
         low: lower end.
         high: upper end.
         level: share of resamples inside, such as 0.95.
-        resamples: how many were drawn.
+        resamples: how many were drawn and defined.
         patients: drawn from.
     """
 
@@ -41,6 +45,55 @@ class Interval:
     def to_record(self) -> dict[str, object]:
         """Return JSON values."""
         return asdict(self)
+
+
+def patient_intervals(
+    figures: Figures,
+    patients: Sequence[str],
+    *,
+    seed: int = 0,
+    resamples: int = 1000,
+    level: float = 0.95,
+) -> dict[str, Interval]:
+    """Return the interval of each figure that is defined in some resample.
+
+    Args:
+        figures: gives them under weights of the images.
+        patients: of each image; at least one.
+        seed: of the draws.
+        resamples: 10 or more.
+        level: in (0, 1).
+
+    Raises:
+        DataError: no image, or an argument outside its range.
+    """
+    if not patients or resamples < 10 or not 0 < level < 1:
+        raise DataError("an interval needs images, at least 10 resamples, and a level in (0, 1)")
+    # Numbered by first appearance, so that the draws do not depend on how patients are named.
+    numbers = {patient: number for number, patient in enumerate(dict.fromkeys(patients))}
+    owner = np.array([numbers[patient] for patient in patients])
+    generator = np.random.default_rng(seed)
+    shares = np.full(len(numbers), 1 / len(numbers))
+    chunks: dict[str, list[NDArray[np.float64]]] = {}
+    for start in range(0, resamples, _CHUNK):
+        count = min(_CHUNK, resamples - start)
+        drawn = generator.multinomial(len(numbers), shares, size=count)
+        for name, values in figures(drawn[:, owner].astype(np.float64)).items():
+            chunks.setdefault(name, []).append(values)
+    found = {}
+    for name, parts in chunks.items():
+        values = np.concatenate(parts)
+        values = values[np.isfinite(values)]
+        if values.size:
+            low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+            found[name] = Interval(
+                low=float(low),
+                high=float(high),
+                level=level,
+                resamples=int(values.size),
+                patients=len(numbers),
+            )
+    return found
 
 
 def macro_auc_interval(
@@ -68,76 +121,38 @@ def macro_auc_interval(
         DataError: the arrays do not fit together, or an argument is outside its range.
     """
     check_scored(probabilities, labels, [""] * labels.shape[1])
-    if len(patients) != len(labels) or resamples < 10 or not 0 < level < 1:
-        raise DataError("an interval needs one patient an image, 10 resamples, level in (0, 1)")
+    if len(patients) != len(labels):
+        raise DataError("an interval needs one patient an image")
     if len(labels) == 0:
         return None
-    # Numbered by first appearance, so that the draws do not depend on how patients are named.
-    numbers = {patient: number for number, patient in enumerate(dict.fromkeys(patients))}
-    owner = np.array([numbers[patient] for patient in patients])
-    generator = np.random.default_rng(seed)
-    shares = np.full(len(numbers), 1 / len(numbers))
-    macros = []
-    for start in range(0, resamples, _CHUNK):
-        count = min(_CHUNK, resamples - start)
-        drawn = generator.multinomial(len(numbers), shares, size=count)
-        macros.append(_macro(probabilities, labels, drawn[:, owner].astype(np.float64)))
-    values = np.concatenate(macros)
-    values = values[np.isfinite(values)]
-    if values.size == 0:
-        return None
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(
-        low=float(low),
-        high=float(high),
-        level=level,
-        resamples=int(values.size),
-        patients=len(numbers),
-    )
+
+    def macro(weights: Weights) -> dict[str, NDArray[np.float64]]:
+        each = [
+            weighted_auc(scores, truth, weights[:, known])
+            for scores, truth, known in known_columns(probabilities, labels)
+        ]
+        return {"macro_auc": mean_of_defined(each)}
+
+    found = patient_intervals(macro, patients, seed=seed, resamples=resamples, level=level)
+    return found.get("macro_auc")
 
 
-def weighted_auc(
-    scores: NDArray[np.floating], truth: NDArray[np.bool_], weights: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return the AUC under each row of weights: (N,), (N,), (R, N) -> (R,); NaN if undefined.
-
-    Equals scikit-learn's ``roc_auc_score(sample_weight=...)``: the weighted share of pairs
-    ranked rightly, ties counting half (Mann-Whitney).
-    """
-    if scores.size == 0:
-        return np.full(len(weights), np.nan)
-    order = np.argsort(scores, kind="stable")
-    ranked = scores[order]
-    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
-    ordered = weights[:, order]
-    positive = np.add.reduceat(ordered * truth[order], starts, axis=1)
-    negative = np.add.reduceat(ordered * ~truth[order], starts, axis=1)
-    below = np.cumsum(negative, axis=1) - negative
-    pairs = positive.sum(axis=1) * negative.sum(axis=1)
-    right = (positive * (below + 0.5 * negative)).sum(axis=1)
-    return _ratio(right, pairs)
-
-
-def _macro(
-    probabilities: NDArray[np.floating],
-    labels: NDArray[np.integer],
-    weights: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    total = np.zeros(len(weights))
-    defined = np.zeros(len(weights))
+def known_columns(
+    probabilities: NDArray[np.floating], labels: NDArray[np.integer]
+) -> list[tuple[NDArray[np.floating], NDArray[np.bool_], NDArray[np.bool_]]]:
+    """Return of each label: probabilities and truth of the known images, and which these are."""
+    columns = []
     for column in range(labels.shape[1]):
         known = labels[:, column] >= 0
-        aucs = weighted_auc(
-            probabilities[known, column], labels[known, column] > 0, weights[:, known]
-        )
-        there = np.isfinite(aucs)
-        total[there] += aucs[there]
-        defined += there
-    return _ratio(total, defined)
+        columns.append((probabilities[known, column], labels[known, column] > 0, known))
+    return columns
 
 
-def _ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Divide where there is something to divide by; NaN elsewhere."""
-    result = np.full(above.shape, np.nan)
-    np.divide(above, below, out=result, where=below > 0)
-    return result
+def mean_of_defined(
+    each: Sequence[NDArray[np.float64]], weights: Sequence[NDArray[np.float64]] | None = None
+) -> NDArray[np.float64]:
+    """Return the (weighted) mean over labels, in each resample over those that are defined."""
+    stacked = np.stack(each)
+    mass = np.ones(stacked.shape) if weights is None else np.stack(weights)
+    mass = np.where(np.isfinite(stacked), mass, 0.0)
+    return ratio((np.nan_to_num(stacked) * mass).sum(axis=0), mass.sum(axis=0))

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from client.learners.bootstrap import macro_auc_interval, weighted_auc
+from client.learners.bootstrap import macro_auc_interval
 from client.learners.metrics import score, score_within
+from client.learners.statistics import weighted_auc
 from ledger.errors import DataError
 
 NAMES = ("a", "b", "c")
