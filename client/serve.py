@@ -6,20 +6,17 @@ hospital's own log.
 
 from __future__ import annotations
 
-import os
 import traceback
-from contextlib import closing, suppress
-from datetime import UTC, datetime
+from contextlib import closing
 from pathlib import Path
 
 from filelock import FileLock
 
 from client.frames import pack, unpack
 from client.home import open_hospital
+from client.hospital_log import note
 from ledger.errors import HospitalFailed, ThoracleError
 from ledger.messages import ProposalOrder, TrainOrder
-
-_LOG_BYTES = 1 << 20
 
 
 def serve(payload: bytes) -> bytes:
@@ -38,19 +35,8 @@ def serve(payload: bytes) -> bytes:
                 return pack(hospital.train(TrainOrder.from_record(record)).to_record())
             return pack(hospital.attest(ProposalOrder.from_record(record)).to_record())
     except ThoracleError as error:
-        _note(home, f"{kind}: {error.name}: {error}")
+        note(home, f"{kind}: {error.name}: {error}")
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, only its class may leave
-        _note(home, f"{kind}: {traceback.format_exc()}")
+        note(home, f"{kind}: {traceback.format_exc()}")
         raise HospitalFailed(type(error).__name__) from None
-
-
-def _note(home: Path, text: str) -> None:
-    """Append to the hospital's own log, readable by its owner only; an old one is kept aside."""
-    path = home / "hospital.log"
-    with suppress(OSError):  # a full disk must not hide the error that is being noted
-        if path.exists() and path.stat().st_size > _LOG_BYTES:
-            path.replace(home / "hospital.log.1")
-        descriptor = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
-        with os.fdopen(descriptor, "a", encoding="utf-8") as stream:
-            stream.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n")
