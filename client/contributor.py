@@ -177,6 +177,9 @@ class Contributor:
         return int.from_bytes(tagged_digest("thoracle/train-seed/v1", self._seed, number)[:8]) >> 1
 
     def _forget(self, number: int, base: bytes) -> None:
+        forget = getattr(self._trainer, "forget", None)
+        if forget is not None:
+            forget()
         self._spool.prune(number - self._policy.keep_rounds + 1)
         for digest in list(self._models.digests()):
             if digest != base:

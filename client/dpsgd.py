@@ -15,8 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
+from torch import Generator, nn
 
+from client.checkpoint import Checkpoint
+from client.dp_course import Course
 from client.dp_modules import check_module
 from client.dp_oracle import check_uncoupled
 from client.dp_step import Augment, BatchOf, PerSampleLoss, PrivatePlan, PrivateSteps
@@ -24,7 +26,7 @@ from client.noise import Keystream
 from client.privacy_plan import MIN_COHORT
 from ledger.errors import CohortTooSmall
 
-__all__ = ["PrivateOutcome", "PrivatePlan", "UnitSampler", "train_private"]
+__all__ = ["PrivateOutcome", "PrivatePlan", "UnitSampler", "check_cohort", "train_private"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,22 @@ class PrivateOutcome:
     drawn: int
     refused: int
     insecure: bool
+
+
+def check_cohort(units: NDArray[np.int64]) -> None:
+    """Refuse private training on fewer units than ``MIN_COHORT``.
+
+    Args:
+        units: for each image, the unit (patient) it belongs to, shape (N,).
+
+    Raises:
+        CohortTooSmall: there are fewer.
+    """
+    found = len(np.unique(units))
+    if found < MIN_COHORT:
+        raise CohortTooSmall(
+            f"{found} patients are too few for private training: at least {MIN_COHORT}"
+        )
 
 
 class UnitSampler:
@@ -51,10 +69,7 @@ class UnitSampler:
 
     def __init__(self, units: NDArray[np.int64], rate: float, keystream: Keystream) -> None:
         _, inverse, counts = np.unique(units, return_inverse=True, return_counts=True)
-        if len(counts) < MIN_COHORT:
-            raise CohortTooSmall(
-                f"{len(counts)} patients are too few for private training: at least {MIN_COHORT}"
-            )
+        check_cohort(units)
         self._images = np.argsort(inverse, kind="stable")
         self._starts = np.concatenate(([0], np.cumsum(counts)[:-1]))
         self._counts = counts.astype(np.int64)
@@ -83,6 +98,8 @@ def train_private(
     augment: Augment | None = None,
     rate_share: Callable[[str], float] = lambda _name: 1.0,
     progress: Callable[[int, int], None] | None = None,
+    checkpoint: Checkpoint | None = None,
+    motion: Generator | None = None,
 ) -> PrivateOutcome:
     """Train ``module`` in place for one round.
 
@@ -100,6 +117,8 @@ def train_private(
         rate_share: share of the learning rate of each named parameter. Clipping and noise are the
             same whatever it is: it only scales what the optimiser does with the released sum.
         progress: called with (steps done, steps).
+        checkpoint: where a long round is put down and taken up (`client.dp_course`); or nowhere.
+        motion: the generator that ``augment`` draws from, put down with the rest.
 
     Raises:
         UnsupportedModule: the module couples samples by construction (batch norm).
@@ -122,12 +141,14 @@ def train_private(
         augment=augment,
         rate_share=rate_share,
     )
-    drawn = 0
+    course = Course(module=module, optimiser=steps.optimiser, checkpoint=checkpoint, motion=motion)
+    drawn = course.take_up()
     try:
-        for step in range(plan.steps):
+        for step in range(course.done, plan.steps):
             indices = sampler.draw()
             drawn += len(indices)
             steps.take(indices)
+            course.put_down(step + 1, drawn)
             if progress is not None:
                 progress(step + 1, plan.steps)
     finally:

@@ -10,6 +10,7 @@
                   transactions.jsonl  journal of what it signed
                   accountant.sqlite   what was spent, in a private federation
                   witness.json  spool/  models/   the agent's memory
+                  training/checkpoint  a long round's training, until its update is finished
 
 The folder is the hospital's authority: nothing in it is ever written from a server's message.
 """
@@ -17,12 +18,15 @@ The folder is the hospital's authority: nothing in it is ever written from a ser
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from client.agent import Hospital
+from client.checkpoint import Cadence, Desk
 from client.evaluate_local import LocalEvaluator
 from client.guard import NoPrivacy, PrivacyGuard
+from client.hospital_log import note
 from client.policy import Policy
 from client.roles import Trainer
 from client.shard import Shard, read_shard
@@ -120,7 +124,7 @@ def open_hospital(home: Path) -> Hospital:
         WrongLedger, LedgerUnavailable: the chain is another one, or not there.
     """
     spec = HospitalSpec.read(home)
-    for folder in (home, home / "models", *sorted((home / "spool").glob("*"))):
+    for folder in (home, home / "models", home / "training", *sorted((home / "spool").glob("*"))):
         sweep(folder)
     policy = Policy.load(home / "policy.toml")
     password = (
@@ -161,9 +165,14 @@ def training_of(
     home: Path, spec: HospitalSpec, policy: Policy, shard: Shard
 ) -> tuple[Trainer, PrivacyGuard]:
     """Return trainer and guard: with privacy exactly if the hospital's own policy asks for it."""
+    desk = Desk(
+        folder=home / "training",
+        data=(shard.train_pixels, shard.train_labels, shard.train_patients),
+        cadence=Cadence(seconds=60.0 * policy.checkpoint_minutes),
+    )
     if policy.privacy == "off":
         plain = LocalTrainer(
-            pixels=shard.train_pixels, labels=shard.train_labels, terms=shard.terms
+            pixels=shard.train_pixels, labels=shard.train_labels, terms=shard.terms, desk=desk
         )
         return plain, NoPrivacy()
     from client.private_guard import PrivacyAccountGuard  # brings the accountant's libraries
@@ -174,12 +183,15 @@ def training_of(
         labels=shard.train_labels,
         patients=shard.train_patients,
         insecure_seed=None if spec.insecure_seed < 0 else spec.insecure_seed,
+        note=partial(note, home),
         terms=shard.terms,
+        desk=desk,
     )
     guard = PrivacyAccountGuard(
         home / "accountant.sqlite",
         unit=Unit[policy.privacy.upper()],
         opening=spec.opening_epsilon,
+        federation=f"{spec.anchors.federation_id.hex()}@{spec.anchors.contract}",
     )
     return trainer, guard
 

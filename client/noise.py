@@ -46,6 +46,8 @@ class Keystream:
             raise PolicyError("an injected noise key must be declared insecure")
         self.insecure = insecure
         secret = os.urandom(32) if key is None else key
+        self.taken = 0
+        """Words handed out so far."""
         self._stream = Cipher(algorithms.AES(secret), modes.CTR(bytes(16))).encryptor()
 
     @classmethod
@@ -56,7 +58,24 @@ class Keystream:
 
     def words(self, count: int) -> NDArray[np.uint64]:
         """Return ``count`` uniform 64-bit words."""
+        self.taken += count
         return np.frombuffer(self._stream.update(bytes(8 * count)), dtype="<u8")
+
+    def take_up(self, taken: int) -> None:
+        """Go to where an earlier process had got, so that a test's run is the same again.
+
+        A secret keystream has no such place: its key ends with its process, and what goes on
+        draws from a fresh one. The same noise is never added to two different sums.
+
+        Raises:
+            PolicyError: this keystream is secret, or already past that place.
+        """
+        if not self.insecure:
+            raise PolicyError("a secret keystream is never taken up again: fresh noise is drawn")
+        if taken < self.taken:
+            raise PolicyError("a keystream does not go back")
+        while left := taken - self.taken:
+            self.words(min(left, _CHUNK))
 
     def uniforms(self, count: int) -> NDArray[np.float64]:
         """Return ``count`` uniform values in (0, 1], each a multiple of 2^-53."""

@@ -47,6 +47,7 @@ class Policy:
         accept_quorum_only: whether it trains on a model that some hospitals never attested.
         contest: whether it contests a refusal that its own re-check does not bear out.
         keep_rounds: rounds for which finished updates stay in its spool.
+        checkpoint_minutes: of training after which it is put down, to go on from after a crash.
     """
 
     metrics: frozenset[str] = field(default_factory=frozenset)
@@ -63,6 +64,7 @@ class Policy:
     accept_quorum_only: bool = False
     contest: bool = True
     keep_rounds: int = 2
+    checkpoint_minutes: float = 5.0
 
     def __post_init__(self) -> None:
         """Refuse a limit that limits nothing or everything.

@@ -16,8 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from client.checkpoint import Desk
+from client.data.uncertainty import Policy
 from client.data_terms import DataTerms, check_data
-from client.dpsgd import PrivatePlan, train_private
+from client.dp_modules import check_module
+from client.dpsgd import PrivatePlan, check_cohort, train_private
 from client.learners.augment import augment
 from client.learners.determinism import deterministic
 from client.learners.exchange import module_to_model
@@ -47,7 +50,9 @@ class PrivateTrainer:
         patients: (N,) int64, the patient of each image.
         insecure_seed: a known seed for the noise (tests only; the run is then marked so).
         progress: called with (steps done, steps).
+        note: told, for the hospital's own log, what must not leave it.
         terms: how the images were prepared and what the labels are; None if not known.
+        desk: where a long round is put down; None: nowhere.
     """
 
     pixels: NDArray[np.uint8] = field(repr=False)
@@ -55,18 +60,35 @@ class PrivateTrainer:
     patients: NDArray[np.int64] = field(repr=False)
     insecure_seed: int | None = None
     progress: Callable[[int, int], None] | None = None
+    note: Callable[[str], None] | None = None
     terms: DataTerms | None = None
+    desk: Desk | None = None
+
+    def forget(self) -> None:
+        """Forget the checkpoint: the update it led to is durable."""
+        if self.desk is not None:
+            self.desk.clear()
 
     def check(self, config: Config) -> None:
         """Refuse what cannot be trained here, before any budget is spent.
 
         Raises:
-            PolicyViolation: a field is unknown, missing or out of range.
+            PolicyViolation: a field is unknown, missing or out of range; or a patient's labels
+                came from a model of the others.
             DataMismatch: the round means other findings or preprocessing than these data's.
+            UnsupportedModule: the model couples samples by construction (batch norm).
+            CohortTooSmall: too few patients.
         """
         check_data(self.terms, config)
-        fits(learner_of(config), self.terms)
-        private_plan_of(config)
+        if self.terms is not None and self.terms.uncertain == Policy.SELFTRAINED:
+            raise PolicyViolation(
+                "self-trained labels make one patient's training depend on the others: not private"
+            )
+        learner = learner_of(config)
+        fits(learner, self.terms)
+        _, _, unit = private_plan_of(config)
+        check_module(learner.build(0))
+        check_cohort(self._units(unit))
 
     def __call__(self, base: Model, config: Config, seed: int, /) -> TrainedUpdate:
         """Return the model after one private round.
@@ -83,7 +105,7 @@ class PrivateTrainer:
         plan, mechanism, unit = private_plan_of(config)
         learner, module = start_from(base, config)
         local = plan_of(config)
-        units = self.patients if unit is Unit.PATIENT else np.arange(len(self.patients))
+        units = self._units(unit)
         motion = torch.Generator().manual_seed(seed)
         moves = local.augmentation.moves
 
@@ -97,7 +119,7 @@ class PrivateTrainer:
             return images, torch.from_numpy(self.labels[rows])
 
         with deterministic(seed=seed, threads=local.threads):
-            train_private(
+            outcome = train_private(
                 module,
                 learner.loss,
                 batch_of,
@@ -112,10 +134,18 @@ class PrivateTrainer:
                 augment=moved if moves else None,
                 rate_share=learner.rate_share,
                 progress=self.progress,
+                checkpoint=self.desk.checkpoint(base, config, seed) if self.desk else None,
+                motion=motion,
             )
+        if outcome.refused and self.note is not None:
+            self.note(f"{outcome.refused} gradients were not finite and counted as zero")
         return TrainedUpdate(
             model=module_to_model(module, learner.shared(module)), mechanism=mechanism
         )
+
+    def _units(self, unit: Unit) -> NDArray[np.int64]:
+        """Return the unit of privacy that each image belongs to, (N,)."""
+        return self.patients if unit is Unit.PATIENT else np.arange(len(self.patients))
 
     def _keystream(self, round_seed: int) -> Keystream:
         if self.insecure_seed is None:

@@ -36,7 +36,8 @@ class Trainer(Protocol):
     """Trains one round on the hospital's own data.
 
     An implementation may also have ``check(config)``, called before any budget is spent: it
-    raises if the configuration cannot be trained here.
+    raises if the configuration cannot be trained here; and ``forget()``, called once the update
+    is durable: whatever was kept to go on after a crash is no longer needed.
     """
 
     def __call__(self, base: Model, config: Config, seed: int, /) -> TrainedUpdate:

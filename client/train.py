@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
+from itertools import islice
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
+from client.checkpoint import Checkpoint
 from client.learners.augment import Augmentation, augment
 from client.learners.determinism import deterministic
 from client.learners.inputs import standardise
@@ -158,8 +160,11 @@ def train(
     seed: int,
     progress: Progress | None = None,
     step: Step | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> TrainOutcome:
-    """Train the module in place.
+    """Train the module in place, from its checkpoint where there is one.
+
+    Going on from a checkpoint gives, bit for bit, what an undisturbed training gives.
 
     Args:
         module: of this learner.
@@ -170,6 +175,7 @@ def train(
         seed: fixes order, augmentation and dropout.
         progress: told about every step.
         step: replaces ``plain_step``.
+        checkpoint: where a long training is put down; None: nowhere.
 
     Raises:
         DataError: no images, or arrays that do not fit the learner.
@@ -184,11 +190,17 @@ def train(
     with deterministic(seed=_stream(seed, 0), threads=plan.threads):
         order, motion = (Generator().manual_seed(_stream(seed, stream)) for stream in (1, 2))
         optimiser = make_optimiser(module, learner, plan)
+        kept = checkpoint.load(module, optimiser) if checkpoint is not None else None
+        if kept is not None:
+            done, loss_sum = int(kept[0]["done"]), float(kept[0]["loss_sum"])
+            order.set_state(kept[1]["order"])
+            motion.set_state(kept[1]["motion"])
         module.train()
         try:
-            for _ in range(plan.epochs):
-                loss_sum = 0.0
-                for rows in _batches(len(images), plan.batch_size, order):
+            while done < total:
+                drawn, taken = order.get_state(), done % steps_an_epoch
+                loss_sum = loss_sum if taken else 0.0
+                for rows in islice(_batches(len(images), plan.batch_size, order), taken, None):
                     for group in optimiser.param_groups:
                         group["lr"] = plan.rate((done + 0.5) / total) * group["share"]
                     batch = augment(
@@ -199,6 +211,15 @@ def train(
                         raise NonFiniteUpdate("training diverged: the loss is not finite")
                     loss_sum += loss * len(rows)
                     done += 1
+                    if checkpoint is not None and checkpoint.due(done):
+                        # The order within an epoch is drawn again from before its draw.
+                        state = drawn if done % steps_an_epoch else order.get_state()
+                        checkpoint.save(
+                            module,
+                            optimiser,
+                            {"order": state, "motion": motion.get_state()},
+                            {"done": done, "loss_sum": loss_sum},
+                        )
                     if progress is not None:
                         progress(done, total)
         finally:

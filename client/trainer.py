@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from client.checkpoint import Desk
 from client.data_terms import DataTerms, check_data
 from client.learners.exchange import load_model, module_to_model
 from client.learners.interface import Learner
@@ -31,12 +32,19 @@ class LocalTrainer:
         labels: (N, L) int8 of 1, 0, -1 (unknown) and -2 (uncertain).
         progress: called with (steps done, steps).
         terms: how the images were prepared and what the labels are; None if not known.
+        desk: where a long training is put down; None: nowhere.
     """
 
     pixels: NDArray[np.uint8] = field(repr=False)
     labels: NDArray[np.int8] = field(repr=False)
     progress: Callable[[int, int], None] | None = None
     terms: DataTerms | None = None
+    desk: Desk | None = None
+
+    def forget(self) -> None:
+        """Forget the checkpoint: the update it led to is durable."""
+        if self.desk is not None:
+            self.desk.clear()
 
     def check(self, config: Config) -> None:
         """Refuse what cannot be trained here, before any budget is spent.
@@ -70,6 +78,7 @@ class LocalTrainer:
             plan_of(config),
             seed=seed,
             progress=self.progress,
+            checkpoint=self.desk.checkpoint(base, config, seed) if self.desk else None,
         )
         return TrainedUpdate(
             model=module_to_model(module, learner.shared(module)),
