@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ledger.epsilon import cumulative_micro
-from ledger.errors import AccountantRollback, BudgetExhausted, JournalCorrupt
+from ledger.errors import AccountantRollback, BudgetExhausted, JournalCorrupt, PolicyError
 from ledger.sqlite import refused
 from ledger.statement import Mechanism
 from ledger.steps import step
@@ -32,6 +32,10 @@ CREATE TABLE IF NOT EXISTS opening (
     only INTEGER PRIMARY KEY CHECK (only = 0),
     epsilon INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS federation (
+    only INTEGER PRIMARY KEY CHECK (only = 0),
+    name TEXT NOT NULL
+) STRICT;
 """
 
 
@@ -41,16 +45,27 @@ class Accountant:
     Args:
         path: the SQLite file, made if missing.
         opening: micro-epsilon spent before this federation (fixed at the first use).
+        federation: which federation's rounds these are (fixed at the first use; empty: not asked).
+            Another one counts its rounds from 1 again, and would find them charged already.
 
     Raises:
         JournalCorrupt: the file is not such a record.
+        PolicyError: the record is another federation's.
     """
 
-    def __init__(self, path: Path, *, opening: int = 0) -> None:
+    def __init__(self, path: Path, *, opening: int = 0, federation: str = "") -> None:
         self._path = path
         with self._open() as database:
             database.executescript(_SCHEMA)
             database.execute("INSERT OR IGNORE INTO opening VALUES (0, ?)", (opening,))
+            if federation:
+                database.execute("INSERT OR IGNORE INTO federation VALUES (0, ?)", (federation,))
+                known = database.execute("SELECT name FROM federation").fetchone()[0]
+                if known != federation:
+                    raise PolicyError(
+                        f"the accountant {path.name} keeps the budget of another federation; start"
+                        " a new one whose opening balance is what was spent there"
+                    )
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -70,22 +85,12 @@ class Accountant:
     def opening(self) -> int:
         """Micro-epsilon brought along from before."""
         with self._open() as database:
-            return int(database.execute("SELECT epsilon FROM opening").fetchone()[0])
+            return _opening(database)
 
     def charges(self) -> dict[int, Mechanism]:
         """Return every round's charged mechanism, by round."""
         with self._open() as database:
-            rows = database.execute("SELECT * FROM charge ORDER BY round").fetchall()
-        return {
-            row[0]: Mechanism(
-                noise_multiplier=row[1],
-                sample_rate=row[2],
-                steps=row[3],
-                delta=row[4],
-                epsilon=row[5],
-            )
-            for row in rows
-        }
+            return _read(database)
 
     def spent(self) -> int:
         """Return the cumulative micro-epsilon charged so far."""
@@ -109,9 +114,28 @@ class Accountant:
             BudgetExhausted: the round would go past the cap; nothing is charged.
             JournalCorrupt: the round was charged with another mechanism.
         """
-        charged = self.charges()
+        with self._open() as database:
+            # One writer at a time from the reading to the writing: two charges that both read
+            # the same total would together be charged once.
+            database.execute("BEGIN IMMEDIATE")
+            try:
+                return self._charged(database, round_number, run, on_chain, cap)
+            finally:
+                if database.in_transaction:
+                    database.execute("ROLLBACK")
+
+    def _charged(
+        self,
+        database: sqlite3.Connection,
+        round_number: int,
+        run: Mechanism,
+        on_chain: int,
+        cap: int,
+    ) -> Mechanism:
+        charged = _read(database)
         known = charged.get(round_number)
-        spent = self.spent()
+        opening = _opening(database)
+        spent = max((item.epsilon for item in charged.values()), default=opening)
         if on_chain > spent:
             raise AccountantRollback(
                 f"the chain records {on_chain / 1e6:.6f} spent, this accountant only"
@@ -121,7 +145,7 @@ class Accountant:
             if _same_run(known, run):
                 return known
             raise JournalCorrupt(f"round {round_number} was charged with another mechanism")
-        total = cumulative_micro([*charged.values(), run], self.opening)[-1]
+        total = cumulative_micro([*charged.values(), run], opening)[-1]
         total = max(total, spent + 1)  # the contract wants it to rise, however little was added
         if total > cap:
             raise BudgetExhausted(
@@ -135,7 +159,7 @@ class Accountant:
             steps=run.steps,
             delta=run.delta,
         )
-        with self._open() as database, step("record", f"{self._path}/{round_number}"):
+        with step("record", f"{self._path}/{round_number}"):
             database.execute(
                 "INSERT INTO charge VALUES (?, ?, ?, ?, ?, ?)",
                 (
@@ -147,7 +171,26 @@ class Accountant:
                     made.epsilon,
                 ),
             )
+            database.execute("COMMIT")
         return made
+
+
+def _opening(database: sqlite3.Connection) -> int:
+    return int(database.execute("SELECT epsilon FROM opening").fetchone()[0])
+
+
+def _read(database: sqlite3.Connection) -> dict[int, Mechanism]:
+    rows = database.execute("SELECT * FROM charge ORDER BY round").fetchall()
+    return {
+        row[0]: Mechanism(
+            noise_multiplier=row[1],
+            sample_rate=row[2],
+            steps=row[3],
+            delta=row[4],
+            epsilon=row[5],
+        )
+        for row in rows
+    }
 
 
 def _same_run(left: Mechanism, right: Mechanism) -> bool:

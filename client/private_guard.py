@@ -19,11 +19,22 @@ class PrivacyAccountGuard:
         path: the accountant's file in the hospital's home.
         unit: whom the federation's privacy protects; a round that offers another is refused.
         opening: micro-epsilon spent before this federation.
+        federation: whose rounds the accountant counts (see :class:`client.accountant.Accountant`).
+
+    Raises:
+        PolicyError: the accountant is another federation's.
     """
 
-    def __init__(self, path: Path, *, unit: Unit = Unit.PATIENT, opening: int = 0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        unit: Unit = Unit.PATIENT,
+        opening: int = 0,
+        federation: str = "",
+    ) -> None:
         self._unit = unit
-        self.accountant = Accountant(path, opening=opening)
+        self.accountant = Accountant(path, opening=opening, federation=federation)
 
     def authorise(
         self,

@@ -77,11 +77,16 @@ def check_mechanism(
         opening: micro-epsilon it brought along when it registered.
 
     Raises:
-        PrivacyPolicyViolation: less noise, or a larger rate, delta or number of steps than asked;
-            parameters that give no privacy; or an epsilon below what the declared ones cost.
+        PrivacyPolicyViolation: less noise, or a larger rate, delta or number of steps than asked; a
+            list instead of one mechanism; parameters that give no privacy; or an epsilon below
+            what the declared ones cost.
     """
     if policy is None:
         return
+    if declared.list_digest != bytes(32):
+        raise PrivacyPolicyViolation(
+            "a list of mechanisms is declared, where the round asks for the one it planned"
+        )
     name = policy.weaker(declared)
     if name is not None:
         raise PrivacyPolicyViolation(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,6 +67,29 @@ def test_an_opening_balance_counts(tmp_path: Path) -> None:
     charged = book.charge(1, RUN, on_chain=2_000_000, cap=CAP)
     assert charged.epsilon == cumulative_micro([RUN], 2_000_000)[-1]
     assert Accountant(tmp_path / "a.sqlite", opening=0).opening == 2_000_000
+
+
+def test_another_federation_s_rounds_are_not_taken_for_charged_ones(tmp_path: Path) -> None:
+    path = tmp_path / "a.sqlite"
+    guard = PrivacyAccountGuard(path, federation="one@0x1")
+    guard.accountant.charge(1, RUN, on_chain=0, cap=CAP)
+    assert PrivacyAccountGuard(path, federation="one@0x1").accountant.spent() > 0
+    with pytest.raises(PolicyError, match="another federation"):
+        PrivacyAccountGuard(path, federation="two@0x2")
+
+
+def test_two_charges_at_once_are_both_charged(tmp_path: Path) -> None:
+    path = tmp_path / "a.sqlite"
+    books = [Accountant(path) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        done = list(
+            pool.map(
+                lambda number: books[number - 1].charge(number, RUN, on_chain=0, cap=10**12),
+                range(1, 5),
+            )
+        )
+    totals = cumulative_micro([RUN] * 4)
+    assert sorted(charged.epsilon for charged in done) == totals
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
