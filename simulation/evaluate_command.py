@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.table import Table
 
+from client.data.chexpert import COMPETITION
 from client.data.records import FINDINGS
+from client.data.vocabulary import canonical
 from ledger.canonical import parse_json
 from ledger.console import JsonFlag, emit_json, out, progress
 from ledger.errors import ConfigError, DataError, EvidenceMismatch, EvidenceMissing
@@ -115,7 +117,8 @@ def evaluate(
     if as_json:
         source = str(data) if data is not None else "the run's own test set"
         about = {"model": chosen.path.stem, "learner": chosen.learner, "data": source}
-        emit_json({**about, "subset": subset, **found.to_record()})
+        five = competition_scores(found)
+        emit_json({**about, "subset": subset, **found.to_record(), "chexpert_competition": five})
         return
     _print(chosen, found)
 
@@ -226,9 +229,22 @@ def _print(chosen: Chosen, found: Evaluation) -> None:
         *(_figure(scores.macro_auc) for scores in found.within.values()),
     )
     out.print(table)
+    five = competition_scores(found)
+    if five["macro_auc"] is not None:
+        out.print(
+            f"Of CheXpert's five competition findings, the {five['scored']} with both classes:"
+            f" macro AUC {five['macro_auc']:.3f}"
+        )
     out.print(f"{found.overall.images:,} images of {found.patients:,} patients")
     out.print(_measures(found))
     out.print(_groups(found))
+
+
+def competition_scores(found: Evaluation) -> dict[str, float | int | None]:
+    """Return the macro figures over the five findings of the CheXpert competition."""
+    from client.learners.metrics import macro_over  # brings scikit-learn
+
+    return macro_over(found.overall, [canonical(name) for name in COMPETITION])
 
 
 def _measures(found: Evaluation) -> Table:

@@ -26,8 +26,7 @@ from client.data.nih import load_nih
 from client.data.pipeline import Preprocessing
 from client.data.preprocess import process_all
 from ledger.console import out
-from ledger.errors import ConfigError
-from ledger.files import atomic_write
+from simulation.data_figures import replace_between
 from simulation.phantom_film import Film, draw_film
 from simulation.phantom_patients import patient_visits
 
@@ -158,12 +157,7 @@ def main() -> None:
     text = document(tables)
     out.print(text, markup=False, soft_wrap=True)
     if asked.write:
-        before, begin, rest = asked.write.read_text(encoding="utf-8").partition(BEGIN)
-        _old, end, after = rest.partition(END)
-        if not begin or not end:
-            raise ConfigError(f"{asked.write} lacks the markers {BEGIN} and {END}")
-        whole = f"{before}{BEGIN}\n{text}\n{END}{after}"
-        atomic_write(asked.write, whole.encode(), mode=0o644)
+        replace_between(asked.write, BEGIN, END, text)
 
 
 if __name__ == "__main__":

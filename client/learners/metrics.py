@@ -137,6 +137,21 @@ def _label_score(
     )
 
 
+def macro_over(scores: Scores, names: Sequence[str]) -> dict[str, float | int | None]:
+    """Return macro AUC and average precision over some labels only, and how many entered.
+
+    Labels that are absent or have one class only do not enter; without any, both are None.
+    """
+    chosen = [each for each in scores.labels if each.label in set(names) and each.auc is not None]
+    aucs = [each.auc for each in chosen if each.auc is not None]
+    precisions = [e.average_precision for e in chosen if e.average_precision is not None]
+    return {
+        "macro_auc": float(np.mean(aucs)) if aucs else None,
+        "macro_average_precision": float(np.mean(precisions)) if precisions else None,
+        "scored": len(aucs),
+    }
+
+
 def macro_by_group(scores: Mapping[str, Scores]) -> dict[str, float | None]:
     """Return each group's macro AUC."""
     return {group: each.macro_auc for group, each in scores.items()}

@@ -68,6 +68,14 @@ def test_figures_as_json(run: Path, data: Path) -> None:
     assert found["model"] == choose(run).path.stem
     assert found["overall"]["images"] == len(load_nih(data, None))
     assert len(found["overall"]["labels"]) == 14
+    five = {"Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Effusion"}
+    aucs = [
+        each["auc"]
+        for each in found["overall"]["labels"]
+        if each["label"] in five and each["auc"] is not None
+    ]
+    assert found["chexpert_competition"]["scored"] == len(aucs) > 0
+    assert found["chexpert_competition"]["macro_auc"] == pytest.approx(sum(aucs) / len(aucs))
     assert set(found["within_view"]) <= {"PA", "AP"}
 
 

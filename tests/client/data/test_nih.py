@@ -21,6 +21,7 @@ from client.data.nih import check_nih, load_nih, read_nih
 from client.data.records import FINDINGS
 from client.data.tables import parse_age
 from ledger.errors import DataError
+from tests.client.data.test_images import bomb
 from tests.client.data.trees import HEADER, row, write_image, write_tree
 
 NAMES = ("00000001_000.png", "00000001_001.png", "00000002_000.png", "00000003_000.png")
@@ -109,6 +110,21 @@ FAULTS: dict[str, tuple[Callable[[Path], object], Kind, str]] = {
     "truncated_image": (_truncate, Kind.UNREADABLE, NAMES[0]),
     "empty_image": (
         lambda r: (r / "images_001" / "images" / NAMES[0]).write_bytes(b""),
+        Kind.UNREADABLE,
+        NAMES[0],
+    ),
+    "blank_image": (
+        lambda r: Image.new("L", (16, 16), 7).save(r / "images_001" / "images" / NAMES[0]),
+        Kind.BLANK,
+        NAMES[0],
+    ),
+    "decompression_bomb": (
+        lambda r: (r / "images_001" / "images" / NAMES[0]).write_bytes(bomb(60_000, 60_000)),
+        Kind.UNREADABLE,
+        NAMES[0],
+    ),
+    "text_named_png": (
+        lambda r: (r / "images_001" / "images" / NAMES[0]).write_text("no image"),
         Kind.UNREADABLE,
         NAMES[0],
     ),
