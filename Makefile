@@ -33,12 +33,11 @@ demo: setup ## Train three hospitals on phantoms, audited, then audit the run (a
 	$(BIN)/thoracle audit verify $(RUN)
 	$(BIN)/thoracle chain show $(RUN)
 
-check: setup ## Lint, format, types, import floors, artefact
+check: setup ## Lint, format, types, import floors
 	$(BIN)/ruff check --output-format concise .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
 	PYTHONPATH=. $(BIN)/lint-imports
-	PATH="$$PWD/$(BIN):$$PATH" $(BIN)/python -m contracts.build --check
 
 test: check ## All of the above and every test
 	PATH="$$PWD/$(BIN):$$PATH" $(BIN)/pytest -q -n 2 --dist loadfile -m 'not e2e'
