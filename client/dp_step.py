@@ -34,7 +34,7 @@ class PrivatePlan:
         sample_rate: probability that one unit is drawn in a step, (0, 1].
         noise_multiplier: noise deviation over ``clip_norm``.
         clip_norm: L2 bound on one unit's gradient.
-        learning_rate: of AdamW (or SGD).
+        learning_rate: of AdamW, or of SGD on gradients in units of ``clip_norm``.
         optimiser: ``adamw`` or ``sgd``.
         weight_decay: decoupled.
         multiplicity: augmented copies of each image.
@@ -158,12 +158,17 @@ class PrivateSteps:
 def _optimiser(
     module: nn.Module, plan: PrivatePlan, rate_share: Callable[[str], float]
 ) -> torch.optim.Optimizer:
-    """Return the plan's optimiser; vectors (biases, norms) are not decayed, as without privacy."""
+    """Return the plan's optimiser; vectors (biases, norms) are not decayed, as without privacy.
+
+    Plain SGD steps along the mean divided by the clipping norm (De et al. 2022, section 2), so that
+    its rate means the same at every norm; AdamW divides by the gradient's own scale anyway.
+    """
+    scale = plan.clip_norm if plan.optimiser == "sgd" else 1.0
     groups = [
         {
             "params": [parameter],
-            "lr": plan.learning_rate * rate_share(name),
-            "weight_decay": plan.weight_decay if parameter.ndim > 1 else 0.0,
+            "lr": plan.learning_rate * rate_share(name) / scale,
+            "weight_decay": plan.weight_decay * scale if parameter.ndim > 1 else 0.0,
         }
         for name, parameter in module.named_parameters()
         if parameter.requires_grad

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from client.data.records import FINDINGS
@@ -51,8 +52,8 @@ def warm_start(
     plan = TrainPlan(
         epochs=settings.warm_epochs,
         learning_rate=settings.warm_learning_rate,
-        weight_decay=settings.weight_decay,
     )
+    bias = learner.head(module).bias.detach().clone()
     with steps.bar("Starting from public radiographs", settings.warm_epochs) as advance:
         seen = -1
 
@@ -72,6 +73,10 @@ def warm_start(
             seed=settings.seed,
             progress=progress,
         )
+    # How common a finding is among public films says nothing of the hospitals: the output bias goes
+    # back to where it began, the published label shares.
+    with torch.no_grad():
+        learner.head(module).bias.copy_(bias)
     return {
         "source": settings.warm_start,
         "cohort": cohort.digest().hex(),
