@@ -1,8 +1,9 @@
 """Model families, one a file, behind one interface.
 
 ``interface`` (what a learner is) · ``registry`` (by name) · ``exchange`` (module to model and
-back) · ``vit``, ``cnn`` (families) · ``losses`` · ``inputs`` · ``augment`` · ``inference`` ·
-``determinism`` · ``metrics``, ``bootstrap`` (pure NumPy; no torch needed).
+back) · ``vit``, ``cnn``, ``baselines`` (families) · ``pretrained`` · ``losses`` · ``inputs`` ·
+``augment`` · ``inference`` · ``determinism`` · and, needing no torch: ``metrics``, ``statistics``,
+``bootstrap``, ``operating``, ``calibration``, ``suite`` (all figures at once).
 
 The names below load torch when first used, so that commands which only read stay quick.
 """

@@ -18,7 +18,8 @@ the class under the entry-point group ``thoracle.learners``; everything else has
 What travels between hospitals and server (``shared``): all parameters and all persistent
 floating-point buffers, which includes the running mean and variance of batch norm (and the power
 iteration vectors of spectral norm) where a learner has them. Integer buffers, such as batch
-norm's count of batches, never travel. A learner that keeps norms or a head local overrides it.
+norm's count of batches, never travel. The option ``local`` keeps the norms or the head at each
+hospital: ``shared`` then leaves them out, and ``local_tensors`` names them.
 """
 
 from __future__ import annotations
@@ -31,13 +32,22 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from client.learners.losses import CLASSES, LOSSES, MULTICLASS, positive_logits
+from client.learners.losses import (
+    CLASSES,
+    LOSSES,
+    MULTICLASS,
+    balance_weights,
+    positive_logits,
+)
 from ledger.errors import ConfigError
 
 SUPERVISED = "supervised"
 MAX_LABELS = 256
 MAX_INPUT_SIZE = 1024
+SHARED, NORMS_LOCAL, HEAD = "", "norms", "head"
+NORMS = (_BatchNorm, nn.GroupNorm, nn.LayerNorm)
 _PRIOR_FLOOR = 1e-4
 _UNCERTAIN_PRIOR = 0.05
 """Where the share of uncertain labels starts under U-MultiClass: rare, as they are."""
@@ -51,6 +61,12 @@ class Learner(ABC):
         labels: number of findings L, 1 to 256.
         input_size: side of the square input in pixels, 8 to 1024.
         objective: a name in ``losses.LOSSES``.
+        balance: how far present and absent are weighed as equals in the loss, [0, 1]; 0 not at
+            all, 1 wholly (``losses.balance_weights``). Scores are corrected for it.
+        prior: share of positives of each label, strictly within (0, 1), where ``balance`` is not
+            0. Public values: they are in the configuration that everyone sees.
+        local: what each hospital keeps for itself: "" nothing, "norms" the norms (FedBN: Li et al.,
+            ICLR 2021), "head" the output layer (FedPer: Arivazhagan et al. 2019).
 
     Raises:
         ConfigError: an option is outside its range.
@@ -64,6 +80,9 @@ class Learner(ABC):
     labels: int = 14
     input_size: int = 64
     objective: str = "bce"
+    balance: float = 0.0
+    prior: tuple[float, ...] = ()
+    local: str = SHARED
 
     @property
     def outputs(self) -> int:
@@ -76,6 +95,25 @@ class Learner(ABC):
         if self.objective not in LOSSES:
             known = ", ".join(sorted(LOSSES))
             raise ConfigError(f"learner {self.name}: objective is one of {known}")
+        self.check_range("balance", 0.0, 1.0)
+        self._check_prior()
+        if self.local not in (SHARED, NORMS_LOCAL, HEAD):
+            raise ConfigError(f'learner {self.name}: local is "", "norms" or "head"')
+
+    def _check_prior(self) -> None:
+        """Make the prior a tuple (JSON knows lists only) and check it against the balance."""
+        given: object = self.prior
+        if not isinstance(given, (tuple, list)) or not all(
+            isinstance(share, float) and 0 < share < 1 for share in given
+        ):
+            raise ConfigError(f"learner {self.name}: prior is a list of shares within (0, 1)")
+        object.__setattr__(self, "prior", tuple(given))
+        if len(given) not in {0, self.labels} or bool(self.balance) > bool(given):
+            raise ConfigError(
+                f"learner {self.name}: a balanced loss needs the prior of its {self.labels} labels"
+            )
+        if self.balance and self.objective == MULTICLASS:
+            raise ConfigError(f"learner {self.name}: balance is for losses of two classes")
 
     @abstractmethod
     def network(self) -> nn.Module:
@@ -99,14 +137,18 @@ class Learner(ABC):
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return one loss per example (B,), from logits and labels in {1, 0, -1, -2} (B, L)."""
-        return LOSSES[self.objective](logits, labels)
+        weights = balance_weights(self.prior, self.balance) if self.balance else None
+        return LOSSES[self.objective](logits, labels, weights)
 
     def scores(self, logits: Tensor) -> Tensor:
         """Return the logits (B, L) that each finding is present, from the network's outputs.
 
-        Under ``multiclass`` the class uncertain is left out, as in the CheXpert paper.
+        Under ``multiclass`` the class uncertain is left out, as in the CheXpert paper; of a
+        balanced loss the outputs are brought back to the odds of the prior.
         """
-        return positive_logits(logits) if self.objective == MULTICLASS else logits
+        if self.objective == MULTICLASS:
+            return positive_logits(logits)
+        return logits + torch.tensor(self._correction()) if self.balance else logits
 
     def rate_share(self, parameter: str) -> float:  # noqa: ARG002 - for learners that differ
         """Return the share of the plan's learning rate that this parameter trains with."""
@@ -120,7 +162,7 @@ class Learner(ABC):
             prior: for each label, its share of positives in [0, 1], where the output bias
                 starts. It ends up in the initial model that everyone sees, so it must come from
                 public data or the configuration, never from a hospital's private labels.
-                None: bias zero, that is one half.
+                None: the learner's own ``prior``, or else bias zero, that is one half.
 
         Raises:
             ConfigError: the prior's length or range is wrong.
@@ -128,7 +170,8 @@ class Learner(ABC):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             module = self.network()
-        self._set_prior(self.head(module), [0.5] * self.labels if prior is None else prior)
+        start = self.prior or [0.5] * self.labels if prior is None else prior
+        self._set_prior(self.head(module), start)
         return module
 
     def shared(self, module: nn.Module, phase: str = SUPERVISED) -> tuple[str, ...]:  # noqa: ARG002 - for learners that share less
@@ -140,11 +183,29 @@ class Learner(ABC):
             for name, tensor in module.state_dict().items()
             if name not in aliases and tensor.is_floating_point()
         ]
-        return tuple(sorted([*parameters, *buffers]))
+        return tuple(sorted({*parameters, *buffers} - set(self.local_tensors(module))))
+
+    def local_tensors(self, module: nn.Module) -> tuple[str, ...]:
+        """Return the sorted names of the floating tensors that each hospital keeps for itself."""
+        if self.local == SHARED:
+            return ()
+        head = self.head(module)
+        names = [
+            f"{prefix}.{name}"
+            for prefix, layer in module.named_modules()
+            if (layer is head if self.local == HEAD else isinstance(layer, NORMS))
+            for name, tensor in layer.state_dict().items()
+            if tensor.is_floating_point()
+        ]
+        return tuple(sorted(names))
 
     def describe(self) -> dict[str, object]:
         """Return name and options as JSON values; ``from_description`` inverts it."""
-        return {"name": self.name, **asdict(self)}
+        return {"name": self.name, **asdict(self), "prior": list(self.prior)}
+
+    def _correction(self) -> list[float]:
+        """Return what a balanced loss takes from each logit: ``balance * logit(prior)``."""
+        return [self.balance * math.log(share / (1 - share)) for share in self.prior]
 
     def check_range(self, option: str, low: float, high: float) -> None:
         """Refuse a number outside [low, high]: options may come from a coordinator.
@@ -171,6 +232,8 @@ class Learner(ABC):
                 f" {self.objective} needs {self.outputs}"
             )
         values = [math.log(share / (1 - share)) for share in bounded]
+        if self.balance:
+            values = [v - c for v, c in zip(values, self._correction(), strict=True)]
         if self.objective == MULTICLASS:
             known = 1 - _UNCERTAIN_PRIOR
             values = [

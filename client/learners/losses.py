@@ -10,31 +10,82 @@ per finding than one that labels all.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from types import MappingProxyType
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-LossFunction = Callable[[Tensor, Tensor], Tensor]
+
+class LossFunction(Protocol):
+    """From logits, labels and perhaps class weights (2, L; absent, present) to (B,) losses."""
+
+    def __call__(self, logits: Tensor, labels: Tensor, weights: Tensor | None = None, /) -> Tensor:
+        """Return one loss per example."""
 
 
-def masked_bce(logits: Tensor, labels: Tensor) -> Tensor:
+def masked_bce(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
     """Binary cross-entropy over the known labels; (B, L), (B, L) -> (B,)."""
-    known = (labels >= 0).to(logits.dtype)
-    targets = labels.clamp(min=0).to(logits.dtype)
-    each = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    return (each * known).sum(dim=1) / logits.shape[1]
+    return _sum_of_known(_cross_entropy(logits, labels), labels, weights)
 
 
-def focal(logits: Tensor, labels: Tensor, *, gamma: float = 2.0) -> Tensor:
+def focal(
+    logits: Tensor, labels: Tensor, weights: Tensor | None = None, *, gamma: float = 2.0
+) -> Tensor:
     """Focal loss (Lin et al., ICCV 2017) over the known labels; (B, L), (B, L) -> (B,)."""
-    known = (labels >= 0).to(logits.dtype)
+    missed = torch.sigmoid(torch.where(labels > 0, -logits, logits))  # 1 - p(true class)
+    return _sum_of_known(_cross_entropy(logits, labels) * missed.pow(gamma), labels, weights)
+
+
+def asymmetric(
+    logits: Tensor,
+    labels: Tensor,
+    weights: Tensor | None = None,
+    *,
+    gamma_absent: float = 4.0,
+    gamma_present: float = 0.0,
+    margin: float = 0.05,
+) -> Tensor:
+    """Asymmetric loss (Ridnik et al., ICCV 2021) over the known labels; (B, L), (B, L) -> (B,).
+
+    ``-(1 - p)^gamma_present log p`` for present and ``-m^gamma_absent log(1 - m)`` for absent,
+    where m = max(p - margin, 0): absent findings that are already said to be unlikely give no
+    gradient at all. Its probabilities are not calibrated, by design. Defaults are the paper's.
+    """
+    said = torch.sigmoid(logits)
+    shifted = (said - margin).clamp(min=0)
+    present = -functional.logsigmoid(logits) * (1 - said).pow(gamma_present)
+    absent = -torch.log1p(-shifted) * shifted.pow(gamma_absent)  # shifted <= 1 - margin: finite
+    return _sum_of_known(torch.where(labels > 0, present, absent), labels, weights)
+
+
+def balance_weights(prior: Sequence[float], balance: float) -> Tensor:
+    """Return (2, L) weights of absent and present: ``(1/2 / share)**balance`` of each class.
+
+    With balance 1 both classes of every label weigh the same in all; with 0 nothing changes. The
+    odds that such a loss learns are those of a world where the classes are that balanced, so
+    ``balance * logit(prior)`` added to a logit gives back the odds of this one (prior correction:
+    Saerens et al. 2002). Adding a constant to the logit during training instead (logit adjustment,
+    Menon et al., ICLR 2021) is, for one sigmoid a label, what starting the output bias at the
+    prior does, and has no switch of its own.
+    """
+    shares = torch.tensor(prior, dtype=torch.float64)
+    classes = torch.stack([1 - shares, shares])
+    return (0.5 / classes).pow(balance).to(torch.float32)
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     targets = labels.clamp(min=0).to(logits.dtype)
-    each = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    missed = torch.sigmoid(torch.where(targets > 0, -logits, logits))  # 1 - p(true class)
-    return (each * missed.pow(gamma) * known).sum(dim=1) / logits.shape[1]
+    return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+
+
+def _sum_of_known(each: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
+    known = (labels >= 0).to(each.dtype)
+    if weights is not None:
+        known = known * torch.where(labels > 0, weights[1], weights[0])
+    return (each * known).sum(dim=1) / each.shape[1]
 
 
 MULTICLASS = "multiclass"
@@ -43,7 +94,7 @@ CLASSES = 3
 _UNCERTAIN = -2
 
 
-def multiclass(logits: Tensor, labels: Tensor) -> Tensor:
+def multiclass(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:  # noqa: ARG001 - balanced classes are not defined for three
     """U-MultiClass (Irvin et al. 2019): three classes a finding; (B, 3 L), (B, L) -> (B,).
 
     The cross-entropy of a softmax over absent, present and uncertain. Only unknown is masked.
@@ -65,6 +116,6 @@ def positive_logits(logits: Tensor) -> Tensor:
 
 
 LOSSES: MappingProxyType[str, LossFunction] = MappingProxyType(
-    {"bce": masked_bce, "focal": focal, MULTICLASS: multiclass},
+    {"asymmetric": asymmetric, "bce": masked_bce, "focal": focal, MULTICLASS: multiclass},
 )
 """Losses a learner's ``objective`` option may name."""

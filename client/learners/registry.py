@@ -19,6 +19,12 @@ BUILT_IN: MappingProxyType[str, str] = MappingProxyType(
     {
         "vit": "client.learners.vit:VisionTransformerLearner",
         "cnn": "client.learners.cnn:ConvolutionalLearner",
+        "resnet18": "client.learners.baselines:ResNet18",
+        "densenet121": "client.learners.baselines:DenseNet121",
+        "efficientnet_b4": "client.learners.baselines:EfficientNetB4",
+        "xception": "client.learners.baselines:Xception",
+        "vit_tiny": "client.learners.baselines:ViTTiny",
+        "vit_small": "client.learners.baselines:ViTSmall",
     }
 )
 

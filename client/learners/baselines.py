@@ -1,0 +1,180 @@
+"""The field's usual networks, from timm, with one input channel: what a new model is held against.
+
+``norm`` says what stands where timm has batch norm. ``group`` (the default) is lawful under
+differential privacy and has no statistics to share. ``batch`` is timm's own: its running mean and
+variance travel and are averaged like weights, its integer count of batches never travels (nothing
+in evaluation reads it), and private training refuses it. The transformers have layer norm only; their
+class token and positions are parameters of no layer, for which per-sample gradients take a slow
+general way, so for private training the learner ``vit`` is the transformer to use.
+
+Weights start from the seed, or from a file (``client.learners.pretrained``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from client.learners.interface import Learner
+from ledger.errors import ConfigError
+
+# isort: split
+import client.learners.torchvision_ops  # noqa: F401 - must come before timm
+
+# isort: split
+import timm
+from timm.layers.norm_act import BatchNormAct2d
+from timm.models.resnet import BasicBlock
+from timm.models.xception import Block as XceptionBlock
+
+_MAX_GROUPS = 32
+_TRANSFORMER_PATCH = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimmLearner(Learner):
+    """A network that timm knows by ``architecture``.
+
+    Args:
+        norm: "group" or "batch".
+        dropout: before the head, [0, 0.9].
+    """
+
+    architecture: ClassVar[str]
+    patch: ClassVar[int] = 0
+    """A transformer's patch side; 0 for a convolutional network."""
+
+    norm: str = "group"
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_range("dropout", 0.0, 0.9)
+        if self.norm not in ("group", "batch"):
+            raise ConfigError(f'learner {self.name}: norm is "group" or "batch"')
+        if self.input_size < 32 or (self.patch and self.input_size % self.patch):
+            multiple = f" and a multiple of {self.patch}" if self.patch else ""
+            raise ConfigError(f"learner {self.name}: input_size is at least 32{multiple}")
+
+    def network(self) -> nn.Module:
+        """Return timm's network, its batch norms replaced unless they are asked for."""
+        more: dict[str, Any] = {"img_size": self.input_size} if self.patch else {}
+        module: nn.Module = timm.create_model(
+            self.architecture,
+            pretrained=False,
+            in_chans=self.channels,
+            num_classes=self.outputs,
+            drop_rate=self.dropout,
+            **more,
+        )
+        if self.norm == "group":
+            replace_batch_norm(module)
+        leave_nothing_in_place(module)
+        return module
+
+    def head(self, module: nn.Module) -> nn.Linear:
+        """Return timm's classifier."""
+        classifier = getattr(module, "get_classifier", lambda: None)()
+        if not isinstance(classifier, nn.Linear):
+            raise ConfigError(f"this module is not of the learner {self.name}")
+        return classifier
+
+
+def replace_batch_norm(module: nn.Module) -> None:
+    """Put a group norm, and the activation that came with it, in place of every batch norm.
+
+    Groups are the largest divisor of the channels that is a divisor of 32 as well.
+    """
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            norm: nn.Module = nn.GroupNorm(
+                math.gcd(_MAX_GROUPS, child.num_features), child.num_features
+            )
+            if isinstance(child, BatchNormAct2d):
+                norm = nn.Sequential(norm, child.drop, child.act)
+            setattr(module, name, norm)
+        else:
+            replace_batch_norm(child)
+
+
+def hub_weights(architecture: str) -> Mapping[str, Tensor]:
+    """Return what timm's hub has of an architecture; raises what the hub's client raises."""
+    found: Mapping[str, Tensor] = timm.create_model(architecture, pretrained=True).state_dict()
+    return found
+
+
+class Copy(nn.Module):
+    """Returns a copy of its input, so that adding to it in place changes nothing else."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Copy."""
+        return features.clone()
+
+
+def leave_nothing_in_place(module: nn.Module) -> None:
+    """Undo what overwrites layers' outputs, which per-sample gradients still need.
+
+    Activations are told so; where timm adds a shortcut in place (``x += shortcut`` in the blocks
+    of ResNet and Xception) a copy is added to instead.
+    """
+    for layer in module.modules():
+        if hasattr(layer, "inplace"):
+            layer.inplace = False  # type: ignore[assignment]  # an attribute, not a submodule
+        if isinstance(layer, BasicBlock):
+            layer.drop_path = Copy()
+        if isinstance(layer, XceptionBlock):
+            layer.rep.append(Copy())
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNet18(TimmLearner):
+    """Residual network of 18 layers (He et al., CVPR 2016)."""
+
+    name: ClassVar[str] = "resnet18"
+    architecture: ClassVar[str] = "resnet18"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseNet121(TimmLearner):
+    """Densely connected network of 121 layers (Huang et al., CVPR 2017), as in CheXNet."""
+
+    name: ClassVar[str] = "densenet121"
+    architecture: ClassVar[str] = "densenet121"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EfficientNetB4(TimmLearner):
+    """EfficientNet-B4 (Tan and Le, ICML 2019)."""
+
+    name: ClassVar[str] = "efficientnet_b4"
+    architecture: ClassVar[str] = "efficientnet_b4"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Xception(TimmLearner):
+    """Depthwise separable convolutions (Chollet, CVPR 2017)."""
+
+    name: ClassVar[str] = "xception"
+    architecture: ClassVar[str] = "legacy_xception"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViTTiny(TimmLearner):
+    """Vision transformer, tiny, patches of 16 (Dosovitskiy et al. 2021; Touvron et al. 2021)."""
+
+    name: ClassVar[str] = "vit_tiny"
+    architecture: ClassVar[str] = "vit_tiny_patch16_224"
+    patch: ClassVar[int] = _TRANSFORMER_PATCH
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViTSmall(TimmLearner):
+    """Vision transformer, small, patches of 16 (Touvron et al., ICML 2021)."""
+
+    name: ClassVar[str] = "vit_small"
+    architecture: ClassVar[str] = "vit_small_patch16_224"
+    patch: ClassVar[int] = _TRANSFORMER_PATCH
