@@ -9,6 +9,8 @@ size says nothing.
 
 from __future__ import annotations
 
+import re
+
 from client.data.labeller.cues import VERB, whole
 from client.data.records import ABSENT, PRESENT, UNCERTAIN
 
@@ -61,6 +63,7 @@ STABLE = whole(
 )
 """Compares a structure with an earlier film and says no more."""
 
+_LINKS = re.compile(r" (?:(?:is|are|remains?|still|again|but|also|\w+ly) )*")
 _NEAR = 6
 """Tokens before a structure within which an adjective of a list still belongs to it."""
 _DETACHING = frozenset(
@@ -91,11 +94,24 @@ def read_size(words: list[str], breaks: set[int], first: int, past: int) -> tupl
     while end < len(words) and not _ends(words, breaks, end) and not _denies_next(words, end):
         end += 1
     state, weak = _size(words[left:first], words[past:right])
+    if weak:  # "the heart size remains unchanged and is within normal limits"
+        state, weak = _second_predicate(words, right) or (state, weak)
     if state is None:  # "heart size and mediastinal contours are normal"
         state, weak = _size([], words[past:end])
     if state is None:  # "normal heart size and mediastinal contours"
         state, weak = _size(words[max(0, first - _NEAR) : first], [])
     return state, weak
+
+
+def _second_predicate(words: list[str], i: int) -> tuple[int, bool] | None:
+    """Return the size that a second predicate of the same subject states right after "and"."""
+    if words[i : i + 1] not in (["and"], [","]):
+        return None
+    after = f" {' '.join(words[i + 1 : i + 9])} "
+    start = _LINKS.match(after).end()  # type: ignore[union-attr]  # it matches nothing, too
+    if NORMAL.match(after, start):
+        return ABSENT, False
+    return (PRESENT, False) if ENLARGED_AFTER.match(after, start) else None
 
 
 def _divides(words: list[str], breaks: set[int], i: int) -> bool:

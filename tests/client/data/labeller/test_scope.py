@@ -26,6 +26,12 @@ def states(sentence: str) -> dict[str, int]:
         ("Vascular engorgement appears within the limits of normal.", {"Edema": ABSENT}),
         ("Heart size is within limits of normal.", {"Cardiomegaly": ABSENT}),
         ("Heart size is at the upper limits of normal.", {"Cardiomegaly": UNCERTAIN}),
+        ("Heart size remains unchanged and is within normal limits.", {"Cardiomegaly": ABSENT}),
+        ("Heart size is stable and mildly enlarged.", {"Cardiomegaly": PRESENT}),
+        (
+            "Heart size is stable and mediastinal contours are normal.",
+            {"Cardiomegaly": UNCERTAIN, "Enlarged_Cardiomediastinum": ABSENT},
+        ),
         ("Mediastinum otherwise unremarkable.", {"Enlarged_Cardiomediastinum": ABSENT}),
         ("No pleural air collections.", {"Pneumothorax": ABSENT}),
         ("The catheter is fractured.", {"Support_Devices": PRESENT}),
