@@ -82,6 +82,24 @@ def test_the_measured_noise_is_the_declared_noise(multiplier: float) -> None:
     assert abs(moved / expected - 1) < 0.15
 
 
+def test_the_sum_is_that_of_gradients_taken_and_clipped_one_by_one() -> None:
+    module, (images, labels) = tiny(), data(40)
+    parameters, before = list(module.parameters()), flat(module)
+    expected = np.zeros_like(before)
+    norms = []
+    for row in range(40):
+        alone = torch.autograd.grad(
+            bce(module(images[row : row + 1]), labels[row : row + 1]).sum(), parameters
+        )
+        gradient = np.concatenate([g.numpy().ravel() for g in alone])
+        norms.append(float(np.linalg.norm(gradient)))
+        expected += gradient * min(1.0, 1.0 / norms[-1])
+    assert min(norms) < 1.0 < max(norms)  # some are clipped, some are not
+    run(module, images, labels, plan(steps=1, sample_rate=1.0, noise_multiplier=1e-9,
+        learning_rate=1.0, clip_norm=1.0, physical_batch=16))  # fmt: skip
+    np.testing.assert_allclose((before - flat(module)) * 40, expected, atol=2e-5)
+
+
 def test_one_patient_moves_the_sum_by_at_most_the_clipping_norm() -> None:
     images, labels = data(40)
     images[0] *= 1e4
