@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 RUN    ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check attack faults clean
+.PHONY: help setup demo test check attack faults soak clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ attack: setup ## Run the attack catalogue and print its table
 
 faults: setup ## Stop a run at every durable step, in every way, one at a time (up to half an hour)
 	THORACLE_FAULTS=0 $(BIN)/pytest -q tests/faults
+
+soak: setup ## 200 rounds of five hospitals on a real node, everything killed at random (a while)
+	$(BIN)/python -m tests.faults.soak
 
 clean: ## Remove what was made (not the runs)
 	rm -rf $(VENV) contracts/node_modules build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -146,6 +146,7 @@ def resume(
                 on_round(result, score)
 
         say.say("Taking up the run where it stopped")
+        scorer.score_missed()
         run_flower(settings, folder, heard)
         web3 = connect(spec.rpc)
         export_bundle(web3, spec.anchors, folder)
@@ -177,30 +178,43 @@ class CentralScores:
 
     def score(self, result: RoundResult) -> float | None:
         """Return the macro AUC of the model after a round, and write its row."""
+        return self._score(result.round, result.model)
+
+    def score_missed(self) -> None:
+        """Score rounds that were reported, but whose score a crash prevented."""
+        done = {row["round"] for row in self._rows}
+        for row in _read_rows(self._folder / "metrics.csv"):
+            number, model = int(str(row["round"])), bytes.fromhex(str(row["model"]))
+            erased = not (self._folder / "models" / f"{model.hex()}.safetensors").is_file()
+            if str(number) not in done and not erased:
+                self._score(number, model)
+
+    def _score(self, number: int, model: bytes) -> float | None:
         if self._test is None:
             return None
-        path = self._folder / "models" / f"{result.model.hex()}.safetensors"
+        path = self._folder / "models" / f"{model.hex()}.safetensors"
         found = evaluate_model(
             read_model(path, self._manifest), self._learner, self._test, resamples=0
         )
         within = {view: scores.macro_auc for view, scores in found.within.items()}
-        self._rows = [row for row in self._rows if row["round"] != str(result.round)]
+        self._rows = [row for row in self._rows if row["round"] != str(number)]
         self._rows.append(
             {
-                "round": str(result.round),
-                "model": result.model.hex(),
+                "round": str(number),
+                "model": model.hex(),
                 "macro_auc": found.overall.macro_auc,
                 "images": found.overall.images,
                 "patients": found.patients,
                 **{f"macro_auc_{view}": within.get(view) for view in ("AP", "PA")},
             }
         )
+        self._rows.sort(key=lambda row: int(str(row["round"])))
         text = io.StringIO()
         writer = csv.DictWriter(text, list(self._rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(self._rows)
         atomic_write(self._folder / "central.csv", text.getvalue().encode())
-        self.found[result.round] = found.overall.macro_auc
+        self.found[number] = found.overall.macro_auc
         return found.overall.macro_auc
 
 
