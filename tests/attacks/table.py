@@ -50,8 +50,23 @@ ELSEWHERE: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "infinite_gradient",
+        "(counts as zero)",
+        "tests/client/privacy/test_dpsgd.py::test_an_infinite_gradient_counts_as_zero",
+    ),
+    (
+        "infinite_sum",
         "NonFiniteGradient",
-        "tests/client/privacy/test_dpsgd.py::test_an_infinite_gradient_is_refused_and_the_model_stays_finite",
+        "tests/client/privacy/test_dpsgd.py::test_a_sum_that_is_not_finite_refuses_the_step",
+    ),
+    (
+        "small_cohort",
+        "CohortTooSmall",
+        "tests/client/privacy/test_private_trainer.py::test_it_is_refused_before_anything_is_charged",
+    ),
+    (
+        "accountant_of_another_federation",
+        "PolicyError",
+        "tests/client/privacy/test_accountant.py::test_another_federation_s_rounds_are_not_free",
     ),
     (
         "batchnorm_model",

@@ -69,7 +69,7 @@ def test_an_opening_balance_counts(tmp_path: Path) -> None:
     assert Accountant(tmp_path / "a.sqlite", opening=0).opening == 2_000_000
 
 
-def test_another_federation_s_rounds_are_not_taken_for_charged_ones(tmp_path: Path) -> None:
+def test_another_federation_s_rounds_are_not_free(tmp_path: Path) -> None:
     path = tmp_path / "a.sqlite"
     guard = PrivacyAccountGuard(path, federation="one@0x1")
     guard.accountant.charge(1, RUN, on_chain=0, cap=CAP)
