@@ -13,12 +13,14 @@ import platform
 import secrets
 import shutil
 import tempfile
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
 from eth_account.signers.local import LocalAccount
+from torch import nn
 
 from client.data.records import FINDINGS, Cohort
 from client.data.uncertainty import Policy
@@ -117,14 +119,18 @@ def build_folder(settings: Settings, out: Path, steps: Steps) -> Draft:
     return replace(model, folder=out, hospitals=names)
 
 
-def learner_of(settings: Settings, labels: int = len(FINDINGS)) -> Learner:
-    """Return the learner the settings name, for so many findings.
+def learner_of(settings: Settings, findings: Sequence[str] = FINDINGS) -> Learner:
+    """Return the learner the settings name, for these findings.
+
+    A balanced loss takes its prior from the published label shares, unless it is given one.
 
     Raises:
         ConfigError: it is unknown, or an option is wrong.
     """
     objective = _objective(settings)
-    options = {"labels": labels, **objective, **settings.learner_options}
+    options = {"labels": len(findings), **objective, **settings.learner_options}
+    if options.get("balance") and not options.get("prior"):
+        options["prior"] = list(public_prior(findings))
     return get_learner(settings.learner, input_size=settings.size, **options)
 
 
@@ -197,7 +203,7 @@ def round_plan(
 def _write_hospitals(
     settings: Settings, cohorts: Cohorts, folder: Path, steps: Steps
 ) -> tuple[str, ...]:
-    learner, plan = learner_of(settings, len(cohorts.train.vocabulary)), train_plan(settings)
+    learner, plan = learner_of(settings, cohorts.train.vocabulary), train_plan(settings)
     with steps.bar("Preparing hospitals", len(cohorts.hospitals)) as advance:
         for number, rows in enumerate(cohorts.hospitals):
             home = folder / "hospitals" / str(number)
@@ -251,8 +257,8 @@ def _write_test(settings: Settings, cohort: Cohort | None, folder: Path) -> None
 def _write_model(
     settings: Settings, findings: tuple[str, ...], folder: Path, steps: Steps
 ) -> Draft:
-    learner = learner_of(settings, len(findings))
-    module = learner.build(settings.seed, public_prior(findings))
+    learner = learner_of(settings, findings)
+    module = initial_module(settings, learner, findings)
     public = warm_start(settings, learner, module, folder, steps, findings)
     model = module_to_model(module, learner.shared(module))
     store = ObjectStore(folder / "models", ".safetensors")
@@ -265,6 +271,20 @@ def _write_model(
         hospitals=(),
         findings=findings,
     )
+
+
+def initial_module(settings: Settings, learner: Learner, findings: Sequence[str]) -> nn.Module:
+    """Build the network from seed, published label shares and, where asked for, a weights file.
+
+    Raises:
+        DataError, ConfigError: the weights cannot be had, or do not fit.
+    """
+    module = learner.build(settings.seed, public_prior(findings))
+    if settings.initial_weights:
+        from client.learners.pretrained import load_pretrained
+
+        load_pretrained(module, learner, settings.initial_weights)
+    return module
 
 
 def _write_coordinator(folder: Path) -> None:

@@ -69,6 +69,8 @@ class Settings:
     """Only the weighted mean: the contract checks a weighted sum, and robust means are another."""
     epsilon: float = 8.0
     """Privacy budget of the whole run for each patient; 0 (``off``) is no privacy."""
+    initial_weights: str = ""
+    """A file of weights to start from, or ``hub`` (timm's); empty: the seed alone."""
     warm_start: str = ""
     """Public radiographs to start from: a folder declared public, ``phantoms``, or empty."""
     warm_epochs: int = 3

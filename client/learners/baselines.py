@@ -3,9 +3,9 @@
 ``norm`` says what stands where timm has batch norm. ``group`` (the default) is lawful under
 differential privacy and has no statistics to share. ``batch`` is timm's own: its running mean and
 variance travel and are averaged like weights, its integer count of batches never travels (nothing
-in evaluation reads it), and private training refuses it. The transformers have layer norm only; their
-class token and positions are parameters of no layer, for which per-sample gradients take a slow
-general way, so for private training the learner ``vit`` is the transformer to use.
+in evaluation reads it), and private training refuses it. The transformers have layer norm only;
+their class token and positions are parameters of no layer, for which per-sample gradients take a
+slow general way, so for private training the learner ``vit`` is the transformer to use.
 
 Weights start from the seed, or from a file (``client.learners.pretrained``).
 """
