@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from client.data.pipeline import Preprocessing
+from client.data.pipeline import HEAD, Preprocessing, prepared_as
 from client.data.preprocess import load_pixels
 from client.data.records import FINDINGS, Cohort
 from client.data.sources import has_list, load_sources
@@ -102,7 +102,28 @@ def films_of(settings: Settings, cohort: Cohort, scratch: Path | None = None) ->
         DataError: an image cannot be read.
     """
     cache = Path(settings.cache) if settings.cache else scratch
-    return load_pixels(cohort, settings.size, cache, plan=preprocessing_of(settings))
+    plan = preprocessing_of(settings)
+    _check_prepared(cohort, plan)
+    return load_pixels(cohort, settings.size, cache, plan=plan)
+
+
+def _check_prepared(cohort: Cohort, plan: Preprocessing) -> None:
+    """Refuse films that were prepared otherwise than the run's terms will say.
+
+    Raises:
+        DataError: one was (named), or cannot be read.
+    """
+    for record in cohort.records:
+        try:
+            with record.image.open("rb") as stream:
+                head = stream.read(HEAD)
+        except OSError as error:
+            raise DataError(f"image {record.image_id} cannot be read ({error.strerror})") from None
+        if not prepared_as(head, plan):
+            raise DataError(
+                f"image {record.image_id} was prepared by other steps than this run's: give the"
+                " same preprocess_options as data prepare had, or prepare the set again"
+            )
 
 
 def _test_cohort(settings: Settings, roots: list[Path], findings: tuple[str, ...]) -> Cohort | None:

@@ -14,7 +14,7 @@ that ``data prepare`` wrote says so in its own bytes and is not processed twice.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal, get_args
 
 import cv2
@@ -30,6 +30,9 @@ Switch = Literal["auto", "on", "off"]
 MIN_SIZE, MAX_SIZE = 8, 2048
 PROCESSED = b"thoracle\0preprocessed"
 """The text chunk in the head of every PNG that ``data prepare`` writes."""
+HEAD = 256
+"""Bytes of a file that hold that chunk, if there is one."""
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,9 +89,29 @@ def process(data: bytes, name: str, plan: Preprocessing) -> Grey:
         DataError: the file cannot be decoded.
     """
     film = decode(data, name)
-    if PROCESSED not in data[:256]:
+    if PROCESSED not in data[:HEAD]:
         film = enhance(film, plan)
     return resize(film, plan.size)
+
+
+def prepared_as(head: bytes, plan: Preprocessing) -> bool:
+    """Return whether a file may stand for a film under ``plan``, whatever its size.
+
+    Args:
+        head: the file's first ``HEAD`` bytes.
+        plan: what other films go through.
+
+    Returns:
+        False only for a film that ``data prepare`` made with other steps or parameters.
+    """
+    place = head.find(PROCESSED)
+    if place < 0 or not head.startswith(_PNG):
+        return True
+    side = int.from_bytes(head[16:20])
+    said = head[place + len(PROCESSED) + 1 :][:64]
+    if not MIN_SIZE <= side <= MAX_SIZE:
+        return False
+    return said == replace(plan, size=side).digest().hex().encode()
 
 
 def enhance(film: Grey, plan: Preprocessing) -> Grey:

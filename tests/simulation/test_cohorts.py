@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from client.data.deidentify import SiteKey
+from client.data.pipeline import Preprocessing
+from client.data.prepare import prepare
 from client.data.records import FINDINGS, UNCERTAIN
+from client.data.sources import load_source
 from client.evaluate_local import LocalEvaluator
 from client.shard import Shard, read_shard
 from client.trainer import LocalTrainer
@@ -203,3 +207,19 @@ def test_policy_and_objective_go_together(
     settings = chexpert(strewn, uncertain=uncertain, learner_options={"objective": objective})
     with pytest.raises(ConfigError, match="go together"):
         build_folder(settings, tmp_path / "run", Steps(quiet=True))
+
+
+def test_films_prepared_otherwise_are_refused(trees: dict[str, Path], tmp_path: Path) -> None:
+    prepare(
+        load_source(trees["dicom"]),
+        tmp_path / "set",
+        Preprocessing(size=32),
+        SiteKey(bytes(range(32))),
+    )
+    settings = Settings(
+        data=str(tmp_path / "set"), hospitals=2, size=32, learner="cnn", epsilon=0.0
+    )
+    assert build_folder(settings, tmp_path / "same", Steps(quiet=True)).findings
+    other = replace(settings, preprocess_options={"clahe": "on"})
+    with pytest.raises(DataError, match="prepared by other steps"):
+        build_folder(other, tmp_path / "other", Steps(quiet=True))

@@ -10,7 +10,14 @@ import pytest
 
 from client.data.images import Grey
 from client.data.masking import find_abdomen, find_devices, find_text, mask_non_diagnostic
-from client.data.pipeline import Preprocessing, enhance, process, resize
+from client.data.pipeline import (
+    HEAD,
+    Preprocessing,
+    enhance,
+    prepared_as,
+    process,
+    resize,
+)
 from client.data.prepare import encode_processed
 from ledger.errors import ConfigError
 from simulation.phantom_film import render
@@ -64,6 +71,17 @@ def test_a_prepared_film_is_not_processed_twice() -> None:
     once = process(encode_png(film()), "x", plan)
     assert np.array_equal(process(encode_processed(once, plan), "x", plan), once)
     assert not np.array_equal(process(encode_png(once), "x", plan), once)
+
+
+def test_other_preparation_is_told_whatever_the_size() -> None:
+    plan = Preprocessing(size=300)
+    made = encode_processed(process(encode_png(film()), "x", plan), plan)
+    assert prepared_as(made[:HEAD], plan)
+    assert prepared_as(made[:HEAD], Preprocessing(size=64))
+    assert not prepared_as(made[:HEAD], Preprocessing(size=300, clahe="off"))
+    assert prepared_as(encode_png(film())[:HEAD], Preprocessing(clahe="off"))
+    assert prepared_as(b"", plan)
+    assert not prepared_as(made[:16] + b"\xff" * 4 + made[20:HEAD], plan)
 
 
 @pytest.mark.parametrize(
