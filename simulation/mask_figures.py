@@ -20,11 +20,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from client.data.boxes import load_boxes
 from client.data.images import Grey
 from client.data.masking import find_abdomen, find_devices, find_text
 from client.data.nih import load_nih
 from client.data.pipeline import Preprocessing
 from client.data.preprocess import process_all
+from client.data.records import Cohort
 from ledger.console import out
 from simulation.data_figures import replace_between
 from simulation.phantom_film import Film, draw_film
@@ -32,6 +34,8 @@ from simulation.phantom_patients import patient_visits
 
 SIZE = 512
 LEGIBLE = 30
+LEAST_NATIVE = 100
+"""Real films of fewer pixels a side show too little to plant things on."""
 WIRE = 60
 """Grey levels a planted wire stands over the film."""
 BEGIN, END = "<!-- mask figures -->", "<!-- end of mask figures -->"
@@ -91,19 +95,46 @@ def measure_phantoms(films: int, seed: int = 5) -> Table:
 
 
 def measure_real(root: Path, films: int, seed: int = 5) -> Table:
-    """Return the same for radiographs of an NIH tree, enlarged to 512 pixels."""
-    cohort = load_nih(root)
-    large = [i for i, r in enumerate(cohort.records) if "images_001" not in r.image.parts]
-    chosen = np.random.default_rng(seed).choice(large, size=min(films, len(large)), replace=False)
-    plan = Preprocessing(size=SIZE, clahe="off", blur="off", mask="off")
+    """Return the same for radiographs of an NIH tree, enlarged to 512 pixels where they are less.
+
+    Where the tree has the release's boxes, the share of each box that is kept is measured, too.
+    """
+    cohort, boxes = load_nih(root), load_boxes(root)
+    fine = [i for i, r in enumerate(cohort.records) if native_side(r.image) >= LEAST_NATIVE]
     table: Table = defaultdict(list)
     centre = np.s_[int(0.15 * SIZE) : int(0.70 * SIZE), int(0.2 * SIZE) : int(0.8 * SIZE)]
-    for number, (film, _) in enumerate(process_all(cohort.select(np.sort(chosen)), plan)):
+    rng = np.random.default_rng(seed)
+    for number, film in enumerate(_films(cohort, fine, films, rng)):
         masked = (find_text(film) | find_devices(film) | find_abdomen(film)) > 0
         table["middle of the film kept"].append(1 - masked[centre].mean())
         table["rows cut below the lungs"].append((find_abdomen(film) > 0).mean())
         _planted(table, film, np.random.default_rng([seed, number]))
+    drawn = [i for i in fine if cohort.records[i].image_id in boxes]
+    for i in drawn[: films * 4]:
+        film = next(_films(cohort, [i], 1, rng))
+        masked = (find_text(film) | find_devices(film) | find_abdomen(film)) > 0
+        for box in boxes[cohort.records[i].image_id]:
+            top, left = int(box.top * SIZE), int(box.left * SIZE)
+            bottom, right = int((box.top + box.height) * SIZE), int((box.left + box.width) * SIZE)
+            inside = masked[top : bottom + 1, left : right + 1]
+            table["radiologists' boxes kept"].append(1 - inside.mean())
     return dict(table)
+
+
+def native_side(path: Path) -> int:
+    """Return the shorter side that a PNG declares; 0 for any other file."""
+    with path.open("rb") as stream:
+        head = stream.read(24)
+    if not head.startswith(b"\x89PNG"):
+        return 0
+    return min(int.from_bytes(head[16:20]), int.from_bytes(head[20:24]))
+
+
+def _films(cohort: Cohort, rows: list[int], count: int, rng: np.random.Generator) -> Iterator[Grey]:
+    chosen = np.sort(rng.choice(rows, size=min(count, len(rows)), replace=False))
+    plan = Preprocessing(size=SIZE, clahe="off", blur="off", mask="off")
+    for film, _digest in process_all(cohort.select(chosen), plan):
+        yield film
 
 
 def document(tables: dict[str, Table]) -> str:
@@ -148,7 +179,7 @@ def main() -> None:
     """Print the figures, or put them between the markers of a document."""
     parser = argparse.ArgumentParser(prog="simulation.mask_figures", description=__doc__)
     parser.add_argument("--films", type=int, default=60)
-    parser.add_argument("--real", type=Path, help="an NIH tree; its images_001 are left out")
+    parser.add_argument("--real", type=Path, help="an NIH tree")
     parser.add_argument("--write", type=Path, help="a document with the two markers")
     asked = parser.parse_args()
     tables = {"phantoms, 512 px": measure_phantoms(asked.films)}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from client.data.masking import find_text
+from client.data.nih import load_nih
 from ledger.errors import ConfigError
 from simulation.mask_figures import (
     BEGIN,
@@ -18,11 +19,14 @@ from simulation.mask_figures import (
     document,
     main,
     measure_phantoms,
+    measure_real,
+    native_side,
     plant_text,
     plant_wire,
 )
 from simulation.phantom_film import draw_film, render
 from simulation.phantom_patients import patient_visits
+from simulation.phantoms import write_phantoms
 
 
 def test_the_truth_lies_where_it_is_drawn() -> None:
@@ -59,6 +63,18 @@ def test_planted_text_is_found_on_plain_grey(grey: int) -> None:
         assert np.abs(marked.astype(int) - plain)[truth].mean() >= LEGIBLE
         assert (find_text(marked) > 0)[truth].mean() > 0.9, seed
         assert not np.array_equal(plant_wire(plain, np.random.default_rng(seed))[0], plain)
+
+
+def test_boxes_are_measured_where_there_are_some(tmp_path: Path) -> None:
+    root = write_phantoms(tmp_path / "p", 3, 0, size=128).root
+    name = load_nih(root).records[0].image_id
+    table = measure_real(root, 2)
+    assert len(table["middle of the film kept"]) == 2
+    assert "radiologists' boxes kept" not in table
+    head = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n"
+    (root / "BBox_List_2017.csv").write_text(f"{head}{name},Mass,300,300,200,200\n")
+    assert measure_real(root, 2)["radiologists' boxes kept"][0] > 0.95
+    assert native_side(root / "train_val_list.txt") == 0
 
 
 def test_figures_go_between_the_markers(
