@@ -55,6 +55,8 @@ class Accountant:
 
     def __init__(self, path: Path, *, opening: int = 0, federation: str = "") -> None:
         self._path = path
+        if path.parent.is_dir() and not path.exists():
+            path.touch(mode=0o600)
         with self._open() as database:
             database.executescript(_SCHEMA)
             database.execute("INSERT OR IGNORE INTO opening VALUES (0, ?)", (opening,))

@@ -34,6 +34,7 @@ def test_charges_add_up_by_the_canonical_accountant_and_survive(tmp_path: Path) 
         charged = Accountant(path).charge(number, RUN, on_chain=0, cap=CAP)
     assert charged.epsilon == cumulative_micro([RUN] * 3)[-1]
     assert Accountant(path).spent() == charged.epsilon
+    assert path.stat().st_mode & 0o077 == 0
     assert list(Accountant(path).charges()) == [1, 2, 3]
 
 
