@@ -18,6 +18,7 @@ def build_app() -> typer.Typer:
     from ledger.chain_commands import app as chain
     from server.erase_command import register as register_erase
     from simulation.commands import simulate
+    from simulation.compare_command import compare
     from simulation.data_commands import register as register_data
     from simulation.doctor_command import doctor
     from simulation.evaluate_command import evaluate
@@ -39,6 +40,7 @@ def build_app() -> typer.Typer:
     register_data(data)
     app.command()(simulate)
     app.command()(evaluate)
+    app.command()(compare)
     app.command()(doctor)
     register_erase(audit)
     app.add_typer(audit, name="audit")

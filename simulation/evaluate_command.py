@@ -181,8 +181,7 @@ def _test_set(
     from client.data.preprocess import load_pixels
     from client.data.sources import load_source
     from client.data.vocabulary import project
-    from server.evaluate import TestSet, groups_of
-    from simulation.testset import read_test_set
+    from simulation.testset import read_test_set, scored_on
 
     if data is None:
         own = chosen.run / "test.npz"
@@ -190,20 +189,8 @@ def _test_set(
             raise DataError("the run has no test set of its own: give --data FOLDER")
         return read_test_set(own)
     cohort = project(load_source(data, SUBSETS[subset]), chosen.findings)
-    return TestSet(
-        pixels=load_pixels(
-            cohort, size, progress=watch, plan=Preprocessing(size=size, **chosen.films)
-        ),
-        labels=cohort.label_matrix(),
-        findings=cohort.vocabulary,
-        patients=tuple(record.patient for record in cohort.records),
-        views=tuple(record.view for record in cohort.records),
-        groups=groups_of(
-            [record.sex for record in cohort.records],
-            [record.age for record in cohort.records],
-            [record.source or None for record in cohort.records],
-        ),
-    )
+    plan = Preprocessing(size=size, **chosen.films)
+    return scored_on(cohort, load_pixels(cohort, size, progress=watch, plan=plan))
 
 
 def _print(chosen: Chosen, found: Evaluation) -> None:

@@ -33,6 +33,23 @@ def write_test_set(path: Path, cohort: Cohort, pixels: NDArray[np.uint8]) -> Non
     atomic_write(path, buffer.getvalue(), mode=0o600)
 
 
+def scored_on(cohort: Cohort, pixels: NDArray[np.uint8]) -> TestSet:
+    """Return a cohort's films, labels and groups as what a model is scored on."""
+    records = cohort.records
+    return TestSet(
+        pixels=pixels,
+        labels=cohort.label_matrix(),
+        findings=cohort.vocabulary,
+        patients=tuple(record.patient for record in records),
+        views=tuple(record.view for record in records),
+        groups=groups_of(
+            [record.sex for record in records],
+            [record.age for record in records],
+            [record.source or None for record in records],
+        ),
+    )
+
+
 def read_test_set(path: Path) -> TestSet:
     """Read it back, without pickle.
 

@@ -1,0 +1,271 @@
+"""The bench: which cells a grid is made of, a stopped one goes on, and what is told of it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from client.checkpoint import Cadence
+from client.data.nih import load_nih
+from client.data.records import FINDINGS, Cohort, Record
+from ledger.errors import ConfigError, DataError, ThoracleError
+from simulation import compare_cells
+from simulation.compare import CENTRAL, PRIVATE, read_cells
+from simulation.compare_command import compare
+from simulation.compare_report import HEADS, markdown, read_records, rows_of
+from simulation.phantoms import write_phantoms
+from simulation.progress import Steps
+from simulation.stratify import stratified_split
+
+GRID = """
+[settings]
+size = 32
+batch_size = 16
+learner_options = { width = 8 }
+[modes.central]
+epochs = 2
+[modes.private]
+epsilon = 3
+[variants.focal]
+learner_options = { objective = "focal" }
+[grid]
+learner = ["cnn"]
+mode = ["central", "federated", "private"]
+partition = ["iid", "silos"]
+seed = [0, 1]
+variant = ["plain", "focal"]
+[[override]]
+when = { variant = "focal", mode = "central" }
+set = { epochs = 3 }
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "phantoms"
+    write_phantoms(folder, 14, 0, size=32)
+    return folder
+
+
+def write(folder: Path, text: str = GRID) -> Path:
+    path = folder / "grid.toml"
+    path.write_text(text)
+    return path
+
+
+def ask(*arguments: object) -> str:
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(compare)
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if isinstance(result.exception, ThoracleError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_a_grid_is_every_combination_once(tmp_path: Path) -> None:
+    cells = read_cells(write(tmp_path), "films")
+    assert len({cell.name for cell in cells}) == len(cells) == 4 + 8 + 8  # central: no partition
+    focal = next(cell for cell in cells if cell.variant == "focal" and cell.mode == CENTRAL)
+    assert focal.settings.learner_options == {"width": 8, "objective": "focal"}
+    assert focal.settings.epochs == 3
+    assert {cell.settings.epsilon for cell in cells if cell.mode == PRIVATE} == {3.0}
+    assert {cell.settings.epsilon for cell in cells if cell.mode != PRIVATE} == {0.0}
+
+
+def test_the_committed_grid_holds_the_anchor() -> None:
+    path = Path(__file__).parents[2] / "simulation" / "compare_nih.toml"
+    cells = read_cells(path, "films")
+    anchor = next(cell for cell in cells if cell.name == "resnet18_central_seed0")
+    assert (anchor.settings.size, anchor.settings.epochs) == (64, 8)
+    assert anchor.settings.learner_options["norm"] == "batch"
+    assert {cell.mode for cell in cells} == {"central", "federated", "private"}
+
+
+def test_a_digest_changes_with_what_matters_and_with_nothing_else(tmp_path: Path) -> None:
+    def digest(text: str, place: str = "films", train: str = "a") -> str:
+        return read_cells(write(tmp_path, text), place)[0].digest({"train": train})
+
+    first = digest(GRID)
+    assert digest(GRID, "elsewhere") == first  # the records count, not where they lie
+    assert digest(GRID.replace("[settings]", "[settings]\ncpus = 2")) == first
+    assert digest(GRID.replace("[settings]", "[settings]\nhospitals = 5")) == first  # central
+    for changed in (
+        digest(GRID, train="b"),
+        digest(GRID.replace("epochs = 2", "epochs = 4")),
+        digest(GRID.replace("width = 8", "width = 16")),
+        digest(GRID.replace("seed = [0, 1]", "seed = [2]")),
+    ):
+        assert changed != first
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[grid]\nseed = 0\n",
+        "[settings]\nsize = 32\n",
+        GRID + "[more]\na = 1\n",
+        GRID.replace('"private"]', '"secret"]'),
+        GRID.replace('"focal"]', '"vocal"]'),
+        GRID.replace("[modes.central]", "[modes.central]\nepsilon = 3.0"),
+        GRID.replace("epsilon = 3", 'epsilon = "off"'),
+    ],
+)
+def test_a_grid_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError):
+        read_cells(write(tmp_path, text), "films")
+
+
+CENTRAL_ONLY = GRID.replace('["central", "federated", "private"]', '["central"]')
+ONE = CENTRAL_ONLY.replace('["plain", "focal"]', '["plain"]')
+
+
+def test_a_grid_is_made_once_and_told_of(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare_cells, "RESAMPLES", 20)
+    grid, bench = write(tmp_path, ONE), tmp_path / "bench"
+    found = json.loads(ask(grid, "--out", bench, "--data", data, "--json"))
+    assert len(found) == 1
+    assert (found[0]["seeds"], found[0]["steps"]) == (2, 2)
+    assert found[0]["low"] <= found[0]["macro_auc"] <= found[0]["high"]
+    records = read_records(bench / "cells")
+    assert {record["settings"]["seed"] for record in records} == {0, 1}
+    for record in records:
+        assert [point["at"] for point in record["curve"]] == [1, 2]
+        assert record["curve"][-1]["macro_auc"] == record["evaluation"]["overall"]["macro_auc"]
+        assert record["images"] < len(load_nih(data, "train"))  # patients were held back
+    assert len({record["model"] for record in records}) == 2
+    table = csv.DictReader(io.StringIO((bench / "table.csv").read_text()))
+    assert float(next(table)["macro_auc"]) == found[0]["macro_auc"]
+    assert "<svg" in (bench / "curves.svg").read_text()
+    assert HEADS[7] in (bench / "table.md").read_text()
+
+    def never(*_arguments: object, **_more: object) -> dict[str, object]:
+        raise AssertionError("a finished cell was made again")
+
+    monkeypatch.setattr(compare_cells, "run_cell", never)
+    again = json.loads(ask(grid, "--out", bench, "--data", data, "--json"))
+    assert again == found
+    assert json.loads(ask(grid, "--out", bench, "--report", "--json")) == found
+
+
+def test_a_stopped_cell_goes_on_to_the_same_model(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare_cells, "CADENCE", Cadence(seconds=1e9, steps=1))
+    cell = read_cells(write(tmp_path, ONE), str(data))[0]
+    cohorts = compare_cells.gather_cell(cell, tmp_path / "scratch")
+    quiet = Steps(quiet=True)
+    whole = compare_cells._central(cell, cohorts, tmp_path / "whole", quiet)
+
+    class Stop(Exception):
+        pass
+
+    class Stopping(Steps):
+        def say(self, what: str) -> None:
+            if "epoch 1" in what:
+                raise Stop
+
+    with pytest.raises(Stop):
+        compare_cells._central(cell, cohorts, tmp_path / "stopped", Stopping(quiet=True))
+    assert len(json.loads((tmp_path / "stopped" / "curve.json").read_text())) == 1
+    assert (tmp_path / "stopped" / "checkpoint").is_file()
+    again = compare_cells._central(cell, cohorts, tmp_path / "stopped", quiet)
+    assert [point["at"] for point in again["curve"]] == [1, 2]  # type: ignore[attr-defined]
+    assert again["model"] == whole["model"]
+    assert again["evaluation"] == whole["evaluation"]
+
+
+def test_a_bench_needs_a_test_list(tmp_path: Path) -> None:
+    write_phantoms(tmp_path / "films", 4, 0, size=32, test_share=0.0)
+    cell = read_cells(write(tmp_path, ONE), str(tmp_path / "films"))[0]
+    with pytest.raises(DataError):
+        compare_cells.gather_cell(cell, tmp_path / "scratch")
+
+
+def record(mode: str, seed: int, auc: float | None) -> dict[str, Any]:
+    interval = None if auc is None else {"low": auc - 0.1, "high": auc + 0.1}
+    evaluation = {
+        "overall": {"macro_auc": auc}, "macro_auc_interval": interval,
+        "within_view": {"AP": {"macro_auc": 0.5}, "PA": {"macro_auc": None}},
+        "operating": {"weighted_f1": 0.2}, "calibration": {"brier": 0.1, "ece": None},
+    }  # fmt: skip
+    return {
+        "mode": mode, "variant": "plain", "evaluation": evaluation if auc else None,
+        "settings": {"learner": "cnn", "partition": "iid", "seed": seed, "data": "x"},
+        "parameters": 1000, "seconds": 10.0 * (seed + 1), "bytes": 2**20,
+        "curve": [{"at": 1, "federated_auc": 0.61}],
+    }  # fmt: skip
+
+
+def test_seeds_make_one_row_with_their_spread() -> None:
+    rows = rows_of([record("federated", 0, 0.6), record("federated", 1, 0.7)])
+    assert len(rows) == 1
+    assert (rows[0].seeds, rows[0].seconds, rows[0].mebibytes) == (2, 15.0, 1.0)
+    assert rows[0].macro_auc == pytest.approx(0.65)
+    assert rows[0].spread == pytest.approx(0.1)
+    assert [rows[0].low, rows[0].high] == pytest.approx([0.55, 0.75])
+    assert (rows[0].auc_ap, rows[0].auc_pa, rows[0].federated_auc) == (0.5, None, 0.61)
+    local = rows_of([record("federated", 0, None)])[0]
+    assert (local.macro_auc, local.federated_auc) == (None, 0.61)
+    assert "0.550 to 0.750" in markdown(rows)
+
+
+def test_nothing_finished_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no cell"):
+        read_records(tmp_path)
+    (tmp_path / "odd.json").write_text("{}")
+    with pytest.raises(DataError, match="odd"):
+        read_records(tmp_path)
+
+
+def patients(count: int) -> Cohort:
+    """Two images each; the last finding in one patient of twenty, the first in every third."""
+    generator = np.random.default_rng(0)
+    records = []
+    for patient in range(count):
+        labels = [0] * len(FINDINGS)
+        labels[0], labels[-1] = int(patient % 3 == 0), int(patient % 20 == 0)
+        labels[4] = int(generator.random() < 0.2)
+        records += [
+            Record(
+                image=Path("x"), image_id=f"{patient}-{n}", patient=str(patient),
+                labels=tuple(labels),
+            )
+            for n in range(2)
+        ]  # fmt: skip
+    return Cohort(records=tuple(records), vocabulary=FINDINGS, source="made")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_finding_is_held_back_alike(seed: int) -> None:
+    cohort = patients(200)
+    kept, held = stratified_split(cohort, 0.2, seed)
+    assert sorted([*kept, *held]) == list(range(400))
+    codes, labels = cohort.patient_codes(), cohort.label_matrix()
+    assert not set(codes[kept]) & set(codes[held])
+    assert abs(len(set(codes[held])) - 40) <= 2
+    for finding, total in ((0, 67), (13, 10)):  # patients with it
+        there = len(
+            {int(code) for code in codes[held] if labels[held][codes[held] == code][0, finding]}
+        )
+        assert abs(there - 0.2 * total) <= 1
+    again = stratified_split(cohort, 0.2, seed)
+    assert np.array_equal(again[1], held)
+
+
+def test_odd_shares_are_refused() -> None:
+    with pytest.raises(ConfigError):
+        stratified_split(patients(10), 0.8, 0)
+    with pytest.raises(DataError):
+        stratified_split(patients(1), 0.2, 0)
+    assert len(stratified_split(patients(1), 0.0, 0)[1]) == 0
