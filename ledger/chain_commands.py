@@ -258,15 +258,16 @@ def _print_show(record: dict[str, Any]) -> None:
             str(item["accepted_weight"]),
             _short(item["model"] or "-"),
         )
+    private = record["privacy_unit"] != "none"  # without privacy a cap is only a placeholder
+    per = f" per {record['privacy_unit']}" if private else ""
     members = Table(
         "seat",
         Column("hospital", overflow="fold"),
         "weight",
-        "epsilon spent",
+        f"epsilon spent{per}",
         "epsilon cap",
         "active",
     )
-    private = record["privacy_unit"] != "none"  # without privacy a cap is only a placeholder
     for item in record["members"]:
         members.add_row(
             str(item["seat"]),

@@ -127,3 +127,4 @@ def simulate(
     out.print(table)
     out.print(f"Run folder: {report.folder}")
     out.print(f"Audit it:   thoracle audit verify {report.folder}")
+    out.print(f"Budgets:    thoracle chain show {report.folder}")

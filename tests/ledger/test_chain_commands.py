@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from ledger.chain_commands import app, open_run
+from ledger.chain_commands import _print_show, app, open_run
 from ledger.chain_view import event_record, show_record
 from ledger.devchain import DevChain
 from ledger.errors import ConfigError, HeadMismatch
@@ -49,7 +49,7 @@ def test_split_witnesses(files: Path) -> None:
     assert record["heads"][0] != record["heads"][1]
 
 
-def test_a_ledger_as_plain_values() -> None:
+def test_a_ledger_as_plain_values(capsys: pytest.CaptureFixture[str]) -> None:
     fed = found(DevChain().web3, unit=Unit.PATIENT)
     fed.round(epsilon=2_500_000)
     fed.open()
@@ -62,6 +62,8 @@ def test_a_ledger_as_plain_values() -> None:
     assert record["members"][0]["epsilon_spent"] == 2.5
     assert record["members"][0]["epsilon_cap"] == CAP / 1e6
     assert record["privacy_unit"] == "patient"
+    _print_show(record)
+    assert "patient" in capsys.readouterr().out  # the unit stands beside every epsilon
     events = json.loads(json.dumps([event_record(e) for e in fed.ledger.events()]))
     committed = next(e for e in events if e["name"] == "Committed")
     assert committed["args"]["mechanism"]["epsilon"] == 2_500_000
