@@ -22,7 +22,9 @@ def test_the_demo_and_the_flower_app_are_valid() -> None:
     import tomllib
 
     root = Path(__file__).parents[2]
-    assert settings_from(read_config(root / "simulation" / "demo.toml")).hospitals == 3
+    for name, epsilon in (("demo", 0.0), ("nih", 0.0), ("nih-private", 8.0)):
+        found = settings_from(read_config(root / "simulation" / f"{name}.toml"))
+        assert (found.hospitals, found.epsilon) == (3, epsilon)
     project = tomllib.loads((root / "pyproject.toml").read_text())
     values = dict(project["tool"]["flwr"]["app"]["config"])
     assert values.pop("out")
