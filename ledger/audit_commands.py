@@ -135,7 +135,7 @@ def bundle(
         read_facts(open_source(run))  # a damaged bundle is not handed on
     else:
         claimed = read_anchors(run / "run.json")
-        extra[FILE] = encode_bundle(_collected(run), claimed)
+        extra[FILE] = encode_bundle(collected(run), claimed)
     files = write_archive(run, output, extra=extra, track=_Shown("Writing files"))
     size = output.stat().st_size
     if as_json:
@@ -207,7 +207,7 @@ def _audited(
         source = open_source(run)
         record = None
         if run.is_dir() and not (run / FILE).is_file() and (run / "run.json").is_file():
-            record = _collected(run)
+            record = collected(run)
         with _working("Auditing: hashes, signatures, re-execution, sums, openings"):
             facts = read_facts(source, record=record, trusted=trusted, keys=keys, erased=erased)
             report = audit(facts, level)
@@ -219,7 +219,7 @@ def _audited(
     return report
 
 
-def _collected(run: Path) -> ChainRecord:
+def collected(run: Path) -> ChainRecord:
     """Collect the chain of a run that has no bundle, from a copy of its node's files."""
     from ledger.chain_commands import open_run
     from ledger.collect import collect_rpc

@@ -5,12 +5,16 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ledger.console import JsonFlag, emit_json, out
 from ledger.errors import BundleInvalid, ConfigError
+
+if TYPE_CHECKING:
+    from ledger.replica import History
+    from server.retention import Erasure
 
 
 def register(audit: typer.Typer) -> None:
@@ -40,6 +44,8 @@ def erase(
     Example: thoracle audit erase runs/first --before 10
     """
     from ledger.audit_chain import audit_chain
+    from ledger.audit_commands import collected
+    from ledger.bundle import FILE
     from ledger.findings import Book
     from ledger.run_facts import open_source, read_facts
     from server.retention import destroy_keys, plan_erasure
@@ -48,8 +54,9 @@ def erase(
 
     if not (run / "run.json").is_file():
         raise ConfigError(f"{run} is not a run folder")
-    book = Book()
-    history = audit_chain(read_facts(open_source(run)), book).history
+    book, exported = Book(), (run / FILE).is_file()
+    record = None if exported else collected(run)
+    history = audit_chain(read_facts(open_source(run), record=record), book).history
     if history is None or any(item.severity == "failure" for item in book.findings):
         raise BundleInvalid("the run's chain does not hold: audit it before erasing anything")
     with RunStore(run) as store:
@@ -57,9 +64,29 @@ def erase(
         if not dry:
             carry_out(store, plan)
         if keys and not dry:
-            rounds = max((past.opening.round for past in history.rounds), default=0)
+            rounds = _all_ended(run, history)
             reason = f"destroyed after round {rounds}, the audit window being over"
             plan = replace(plan, keys=destroy_keys(run, reason=reason, time=int(time.time())))
+    _tell(plan, done=not dry, as_json=as_json)
+
+
+def _all_ended(run: Path, history: History) -> int:
+    """Return the number of the last planned round.
+
+    Raises:
+        ConfigError: it has not ended: the keys are still needed.
+    """
+    from ledger.statement import Outcome
+    from server.home import CoordinatorSpec
+
+    planned = CoordinatorSpec.read(run).plan.rounds
+    ended = sum(past.outcome != Outcome.NONE for past in history.rounds)
+    if ended < planned:
+        raise ConfigError(f"{ended} of {planned} rounds have ended: the keys are still needed")
+    return ended
+
+
+def _tell(plan: Erasure, *, done: bool, as_json: bool) -> None:
     record = {
         "rounds": list(plan.rounds),
         "evidence": len(plan.evidence),
@@ -67,12 +94,12 @@ def erase(
         "models": len(plan.models),
         "keys": list(plan.keys),
         "bytes": plan.bytes,
-        "done": not dry,
+        "done": done,
     }
     if as_json:
         emit_json(record)
         return
-    verb = "Would erase" if dry else "Erased"
+    verb = "Erased" if done else "Would erase"
     out.print(
         f"{verb} {len(plan.evidence)} sealed updates, {len(plan.sums)} sums, {len(plan.models)}"
         f" models and {len(plan.keys)} keys of {len(plan.rounds)} rounds: {plan.bytes:,} bytes"

@@ -189,6 +189,7 @@ def test_the_command_erases_and_destroys(world: World, played: tuple[World, Mark
     from ledger.canonical import canonical_json
     from ledger.files import atomic_write
     from ledger.keys import SCRYPT_N_SIMULATION, save_seal_key
+    from server.home import CoordinatorSpec
     from tests.attacks.auditing import record_of
     from thoracle import build_app
 
@@ -213,6 +214,12 @@ def test_the_command_erases_and_destroys(world: World, played: tuple[World, Mark
     assert said("verify")["reached"] == ["chain", "models", "replay"]
     assert said("erase") == {**would, "done": True}
     assert said("verify")["clean"] is True
+    plan = replace(world.setting.plan, rounds=ROUNDS + 1)
+    spec = CoordinatorSpec(rpc="", anchors=anchors, plan=plan, manifest=world.manifest)
+    spec.write(world.run)
+    early = CliRunner().invoke(build_app(), ["audit", "erase", str(world.run), "--keys"])
+    assert "4 of 5 rounds have ended" in str(early.exception)
+    replace(spec, plan=replace(plan, rounds=ROUNDS)).write(world.run)
     assert said("erase", "--keys")["keys"] == ["seal-1.json"]
     after = said("verify")
     assert (after["clean"], after["reached"]) == (True, ["chain", "models"])
