@@ -52,12 +52,18 @@ def privacy_of(settings: Settings, train: TrainPlan) -> RunPrivacy | None:
     """Return the privacy of a run; None where it is off.
 
     Raises:
-        ConfigError: the target cannot be reached, or the optimiser has no private form.
+        ConfigError: the target cannot be reached, the optimiser has no private form, or copies of
+            an image are to be averaged that do not differ.
     """
     if not settings.epsilon:
         return None
     if train.optimiser not in {"adamw", "sgd"}:
         raise ConfigError("private training uses adamw or sgd")
+    if settings.multiplicity > 1 and not train.augmentation.moves:
+        raise ConfigError(
+            "a multiplicity above 1 averages augmented copies of an image: say how they move in"
+            " train_options, e.g. augmentation = { shift = 0.05 }"
+        )
     plan = plan_noise(
         epsilon=settings.epsilon,
         delta=settings.delta,
