@@ -60,7 +60,7 @@ from simulation.progress import Steps
 from simulation.settings import Settings, settings_from
 from simulation.shards import data_terms_of, hospital_shard
 from simulation.testset import write_test_set
-from simulation.warm_start import warm_start
+from simulation.warm_start import check_public, warm_start
 
 RUN_FORMAT = "thoracle/run/v1"
 MAX_RUN = 1 << 22
@@ -90,6 +90,7 @@ def build_folder(settings: Settings, out: Path, steps: Steps) -> Draft:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"the run folder {out} is not empty; choose another name or remove it")
+    check_public(settings)
     check_learner(settings, learner_of(settings))  # these refuse wrong options before any work
     preprocessing_of(settings)
     privacy = privacy_of(settings, train_plan(settings))

@@ -18,6 +18,7 @@ from client.data.sources import load_sources
 from client.data.vocabulary import project
 from client.learners.interface import Learner
 from client.train import TrainPlan, train
+from ledger.errors import ConfigError
 from simulation.cohorts import films_of
 from simulation.phantoms import write_phantoms
 from simulation.progress import Steps
@@ -25,6 +26,24 @@ from simulation.settings import PHANTOMS, Settings
 
 _SEED_SHIFT = 1_000_003
 """Public phantoms are other patients than the federation's own."""
+
+
+def check_public(settings: Settings) -> None:
+    """Refuse to take the hospitals' own data for public.
+
+    Raises:
+        ConfigError: the warm start's folder is one of the run's data folders.
+    """
+    if not settings.warm_start or PHANTOMS in {settings.warm_start, settings.data}:
+        return
+    public = Path(settings.warm_start).resolve()
+    for part in settings.data.split(","):
+        own = Path(part.strip()).resolve()
+        if own == public or own in public.parents or public in own.parents:
+            raise ConfigError(
+                f"the warm start {settings.warm_start} is the hospitals' own data: what is trained"
+                " on before the rounds must be public"
+            )
 
 
 def warm_start(

@@ -62,6 +62,7 @@ def test_the_same_seed_gives_the_same_initial_model(tmp_path: Path) -> None:
         (replace(SMALL, data="no/such/folder"), DataError, "no/such/folder"),
         (replace(SMALL, epsilon=1e-6), ConfigError, "epsilon"),
         (replace(SMALL, epsilon=8.0, multiplicity=4), ConfigError, "say how they move"),
+        (replace(SMALL, data="films", warm_start="films/../films"), ConfigError, "must be public"),
     ],
 )
 def test_wrong_input_is_named_and_nothing_is_left(
