@@ -28,7 +28,7 @@ from ledger.errors import InertUpdate
 from ledger.facts import ChainRecord
 from ledger.files import ObjectStore, atomic_write
 from ledger.keys import SCRYPT_N_SIMULATION, save_seal_key
-from ledger.manifest import Manifest, encode_model, encode_tensors
+from ledger.manifest import Manifest, Model, encode_model, encode_tensors
 from ledger.probe import probe_update
 from ledger.quantise import apply_sum
 from ledger.seal import SealContext, SealKey, key_digest, key_from_seed, seal
@@ -81,7 +81,11 @@ class Federation:
     """Plays rounds; ``hooks`` may tamper with exactly one thing at a named moment."""
 
     def __init__(
-        self, folder: Path, hooks: Mapping[str, Tamper] | None = None, web3: Web3 | None = None
+        self,
+        folder: Path,
+        hooks: Mapping[str, Tamper] | None = None,
+        web3: Web3 | None = None,
+        model: Model | None = None,
     ) -> None:
         self.folder, self.hooks = folder, dict(hooks or {})
         self.chain: DevChain | None = None
@@ -97,7 +101,7 @@ class Federation:
         self.models = ObjectStore(folder / "models", ".safetensors")
         self.sums = ObjectStore(folder / "sums", ".safetensors")
         self.evidence = ObjectStore(folder / "evidence")
-        model = {
+        model = model or {
             "head.weight": self.random.normal(size=(4, 9)).astype(np.float32),
             "body.bias": self.random.normal(size=(5,)).astype(np.float32),
         }

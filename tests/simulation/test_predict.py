@@ -1,0 +1,300 @@
+"""Predicting and exporting: only what the ledger names, calibrated on patients who trained nothing.
+
+The run is a real one on the in-process chain, of a learner small enough for it.
+"""
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+from torch import nn
+from typer.testing import CliRunner
+
+from client.data.nih import load_nih
+from client.data.preprocess import load_pixels
+from client.data.records import FINDINGS
+from client.learners import module_to_model, registry
+from client.learners.calibration import calibration
+from client.learners.interface import Learner
+from client.learners.platt import LEAST, Line, apply_lines, cross_fitted, fit_lines
+from ledger.canonical import canonical_json, parse_json
+from ledger.errors import (
+    BundleInvalid,
+    ConfigError,
+    DataError,
+    EvidenceMismatch,
+    ModelNotFinal,
+    OutputError,
+    ThoracleError,
+)
+from ledger.files import ObjectStore
+from ledger.manifest import Manifest, encode_model
+from simulation.evaluate_command import choose
+from simulation.export import export_onnx
+from simulation.export_command import export
+from simulation.phantoms import write_phantoms
+from simulation.predict import Calibrated, films
+from simulation.predict_command import predict
+from simulation.provenance import provenance
+from simulation.testset import write_test_set
+from tests.ledger.audited_run import Federation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tiny(Learner):
+    name: ClassVar[str] = "tiny"
+
+    input_size: int = 8
+
+    def network(self) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(self.input_size**2, self.outputs))
+
+    def head(self, module: nn.Module) -> nn.Linear:
+        head = module.get_submodule("1")
+        assert isinstance(head, nn.Linear)
+        return head
+
+
+@pytest.fixture(autouse=True)
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = EntryPoint("tiny", f"{__name__}:Tiny", registry.ENTRY_POINTS)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [entry])
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "phantoms"
+    write_phantoms(folder, 30, 0, size=32, test_share=0.7)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    """Return the folder of one audited round that ends in a model of the tiny learner."""
+    learner = Tiny()
+    module = learner.build(0)
+    model = module_to_model(module, learner.shared(module))
+    folder = tmp_path_factory.mktemp("played") / "run"
+    federation = Federation(folder, model=model)
+    federation.play()
+    federation.write_run()
+    final = federation.ledger.model().hex()
+    record = parse_json((folder / "run.json").read_bytes(), 1 << 20)
+    assert isinstance(record, dict)
+    record |= {
+        "learner": learner.describe(),
+        "manifest": Manifest.of_model(model).to_json(),
+        "initial_model": federation.rules.initial_model.hex(),
+        "findings": list(FINDINGS),
+    }
+    (folder / "run.json").write_bytes(canonical_json(record))
+    (folder / "metrics.csv").write_text(f"round,model\n1,{final}\n")
+    cohort = load_nih(data, "test")
+    write_test_set(folder / "test.npz", cohort, load_pixels(cohort, 8))
+    return folder
+
+
+@pytest.fixture
+def run(played: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(played, tmp_path / "run"))
+
+
+def ask(command: Callable[..., None], *arguments: object) -> str:
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(command)
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if isinstance(result.exception, ThoracleError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+# The ledger
+
+
+def test_the_ledger_names_round_and_first_model(run: Path) -> None:
+    last = provenance(run, bytes.fromhex(choose(run).path.stem))
+    assert (last.round, last.latest, last.anchored) == (1, True, False)
+    first = provenance(run, bytes.fromhex(choose(run, 0).path.stem))
+    assert (first.round, first.latest) == (0, False)
+
+
+def test_a_model_that_no_ledger_names_is_not_used(run: Path, data: Path) -> None:
+    learner = Tiny()
+    module = learner.build(9)
+    model = module_to_model(module, learner.shared(module))
+    digest = ObjectStore(run / "models", ".safetensors").put(encode_model(model))
+    with pytest.raises(ModelNotFinal):
+        ask(predict, run / "models" / f"{digest.hex()}.safetensors", data)
+    (run / "metrics.csv").write_text(f"round,model\n1,{digest.hex()}\n")  # nor by a false table
+    for command, more in ((predict, (data,)), (export, ("--onnx", run / "x.onnx"))):
+        with pytest.raises(ModelNotFinal):
+            ask(command, run, *more)
+
+
+def test_an_edited_record_or_model_is_refused(run: Path, data: Path) -> None:
+    path = choose(run).path
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(EvidenceMismatch):
+        ask(predict, run, data)
+    bundle = run / "chain" / "bundle.json"
+    bundle.write_bytes(bundle.read_bytes().replace(b"1", b"2", 1))
+    with pytest.raises((BundleInvalid, EvidenceMismatch)):
+        provenance(run, bytes.fromhex(path.stem))
+    bundle.unlink()
+    with pytest.raises(BundleInvalid, match="not exported"):
+        provenance(run, bytes.fromhex(path.stem))
+
+
+# What is told
+
+
+def test_a_folder_of_films_as_json_csv_and_text(run: Path, data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "films"
+    (folder / "deep").mkdir(parents=True)
+    sources = [record.image for record in load_nih(data, "test").records[:2]]
+    shutil.copy(sources[0], folder / "a.png")
+    shutil.copy(sources[1], folder / "deep" / "b.png")
+    (folder / "notes.txt").write_text("no film")
+    (folder / "c.png").write_bytes(sources[0].read_bytes()[:200])  # damaged
+    found = json.loads(ask(predict, run, folder, "--json"))
+    assert [film["film"] for film in found["films"]] == ["a.png", "c.png", "deep/b.png"]
+    assert "error" in found["films"][1]
+    assert (found["model"], found["round"]) == (choose(run).path.stem, 1)
+    first = found["films"][0]["findings"]
+    assert [entry["finding"] for entry in first] == list(FINDINGS)
+    for entry in first:
+        assert 0 <= entry["probability"] <= 1
+        if entry["threshold"] is not None:
+            assert entry["above"] == (entry["probability"] >= entry["threshold"])
+    rows = list(csv.DictReader(io.StringIO(ask(predict, run, folder, "--csv"))))
+    assert len(rows) == 2 * len(FINDINGS) + 1
+    assert float(rows[0]["probability"]) == first[0]["probability"]
+    text = ask(predict, run, folder / "a.png")
+    assert "not a medical device" in text
+    assert "Hernia" in text
+    assert json.loads(ask(predict, run, folder / "a.png", "--json"))["films"] == [found["films"][0]]
+
+
+def test_the_calibration_is_kept_and_belongs_to_its_model(run: Path, data: Path) -> None:
+    target = load_nih(data, "test").records[0].image
+    first = json.loads(ask(predict, run, target, "--json"))
+    kept = run / "calibration" / f"{choose(run).path.stem}.json"
+    again = json.loads(ask(predict, run, target, "--json"))
+    assert first == again
+    assert first["calibration"]["patients"] == len(load_nih(data, "test").patients())
+    calibrated = Calibrated.decode(kept.read_bytes())
+    assert calibrated.encode() == kept.read_bytes()
+    other = kept.with_name(f"{choose(run, 0).path.stem}.json")
+    kept.rename(other)
+    with pytest.raises(EvidenceMismatch, match="something else"):
+        ask(predict, choose(run, 0).path, target)
+    other.write_text("{}")
+    with pytest.raises(EvidenceMismatch):
+        ask(predict, choose(run, 0).path, target)
+    other.unlink()
+    (run / "test.npz").unlink()
+    bare = json.loads(ask(predict, run, target, "--json"))
+    assert bare["calibration"] is None
+    assert not bare["films"][0]["findings"][0]["calibrated"]
+
+
+def test_nothing_to_predict_is_one_sentence(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.png").write_text("no film")
+    for target in (tmp_path / "empty", tmp_path / "absent", tmp_path / "text.png"):
+        with pytest.raises(DataError):
+            ask(predict, run, target)
+    with pytest.raises(ConfigError):
+        ask(predict, run, tmp_path, "--csv", "--json")
+    Image.new("L", (16, 16)).save(tmp_path / "empty" / "x.jpg")
+    assert films(tmp_path / "empty") == (tmp_path / "empty" / "x.jpg",)
+
+
+def test_what_stays_at_hospitals_cannot_be_predicted_with(run: Path, data: Path) -> None:
+    record = parse_json((run / "run.json").read_bytes(), 1 << 20)
+    assert isinstance(record, dict)
+    record["learner"]["local"] = "head"
+    (run / "run.json").write_bytes(canonical_json(record))
+    with pytest.raises(ConfigError, match="hospital"):
+        ask(predict, run, data)
+
+
+# Calibration
+
+
+def test_lines_mend_what_is_off() -> None:
+    generator = np.random.default_rng(0)
+    truth = generator.normal(-1, 1.5, 3000)
+    labels = (generator.random(3000) < 1 / (1 + np.exp(-truth))).astype(np.int8)[:, None]
+    scores = (3 * truth + 2)[:, None]  # far too sure, and shifted
+    patients = [str(n // 2) for n in range(3000)]
+    lines = fit_lines(scores, labels)
+    assert lines[0].slope == pytest.approx(1 / 3, rel=0.1)
+    assert lines[0].offset == pytest.approx(-2 / 3, abs=0.15)
+    before = calibration(apply_lines(scores, [Line()]), labels, ["a"])
+    after = calibration(cross_fitted(scores, labels, patients), labels, ["a"])
+    assert before.ece is not None
+    assert after.ece is not None
+    assert after.ece < 0.25 * before.ece
+    assert np.array_equal(np.argsort(apply_lines(scores, lines)[:, 0]), np.argsort(scores[:, 0]))
+
+
+def test_too_few_positives_are_left_alone_and_wrong_ranking_is_flattened() -> None:
+    scores = np.linspace(-2, 2, 60)[:, None]
+    few = np.zeros((60, 1), np.int8)
+    few[: LEAST - 1] = 1
+    assert fit_lines(scores, few) == (Line(),)
+    wrong = (scores < 0).astype(np.int8)
+    line = fit_lines(scores, wrong)[0]
+    assert line.slope > 0
+    assert apply_lines(scores, [line])[:, 0] == pytest.approx(np.full(60, 0.5), abs=1e-3)
+    with pytest.raises(DataError):
+        fit_lines(scores, few[1:])
+
+
+# Export
+
+
+def test_the_exported_model_is_the_predicted_one(run: Path, data: Path, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    target = load_nih(data, "test").records[0].image
+    path = tmp_path / "tiny.onnx"
+    about = json.loads(ask(export, run, "--onnx", path, "--json"))
+    assert about["largest_difference"] < 1e-4
+    film = load_pixels(load_nih(data, "test").select([0]), 8).astype(np.float32)
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    found = session.run(["probabilities"], {"films": film})[0][0]
+    told = json.loads(ask(predict, run, target, "--json"))["films"][0]["findings"]
+    assert found.tolist() == pytest.approx([entry["probability"] for entry in told], abs=1e-4)
+    meta = {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
+    assert json.loads(meta["thoracle"])["model"] == choose(run).path.stem
+    with pytest.raises(OutputError, match="already"):
+        ask(export, run, "--onnx", path)
+    with pytest.raises(ConfigError, match="--onnx"):
+        ask(export, run)
+
+
+def test_an_export_that_differs_from_torch_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    import simulation.export as exporting
+
+    monkeypatch.setattr(exporting, "TOLERANCE", -1.0)  # no two are as near as that
+    learner = Tiny(labels=2)
+    module = learner.build(0)
+    with pytest.raises(OutputError, match="differs"):
+        export_onnx(learner, module.eval(), (Line(), Line()), tmp_path / "x.onnx", {})
+    assert not (tmp_path / "x.onnx").exists()
