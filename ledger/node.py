@@ -22,7 +22,7 @@ from eth_utils.crypto import keccak
 
 from ledger.canonical import canonical_json, parse_json
 from ledger.errors import CodecError, ConfigError, LedgerUnavailable
-from ledger.files import atomic_write, read_bounded, storage_error
+from ledger.files import atomic_write, read_bounded, remove, storage_error
 from ledger.lock import RunLock
 from ledger.node_process import AnvilPlan, end, find_anvil, run_anvil
 from ledger.node_rpc import AnvilNode
@@ -271,6 +271,8 @@ class ManagedAnvil:
         )
         started = run_anvil(plan)
         if started is None and self._state.exists():
+            for older in self.folder.glob("anvil-state.damaged-*.json"):
+                remove(older)  # each is as large as the chain: one is enough to look at
             with step("rename", self._state):
                 self._state.rename(self.folder / f"anvil-state.damaged-{time.time_ns()}.json")
             started = run_anvil(plan)

@@ -85,3 +85,15 @@ class Nth(StopOnce):
 
     def stops(self, step: Step, phase: Phase) -> str:
         return super().stops(step, phase)
+
+
+def test_one_damaged_dump_is_kept_to_look_at(tmp_path: Path) -> None:
+    """Each is as large as the chain: a node that is killed often must not fill the disk."""
+    folder = tmp_path / "chain"
+    with ManagedAnvil(folder) as node:
+        node.submit(raw(0))
+    for times in range(2):
+        (folder / "anvil-state.json").write_bytes(b'{"cut')
+        with ManagedAnvil(folder) as node:
+            assert connect(node.url).eth.block_number == 1, times
+    assert len(list(folder.glob("anvil-state.damaged-*.json"))) == 1
