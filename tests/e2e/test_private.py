@@ -21,8 +21,8 @@ learner_options = { width = 8 }
 rounds = 2
 steps = 2
 sample_rate = 0.3
-commit_window = 300
-attest_window = 120
+commit_window = 900
+attest_window = 600
 cpus = 2
 insecure_noise = true
 """
