@@ -29,6 +29,7 @@ from ledger.canonical import sha256
 from ledger.errors import (
     BadKey,
     CodecError,
+    ConfigError,
     ModelDigestMismatch,
     ModelNotFinal,
     NonFiniteUpdate,
@@ -44,8 +45,9 @@ from ledger.errors import (
 )
 from ledger.manifest import decode_tensors, encode_model, model_digest
 from ledger.probe import probe_sum, probe_update
-from ledger.quantise import apply_sum, check_sum_range, squared_norm
+from ledger.quantise import check_sum_range, squared_norm
 from ledger.seal import key_digest
+from ledger.server_rule import ServerRule, next_model
 from ledger.statement import PROBES, Commit, Domain, Opening, Proposal, beacon_of, seats_of
 from ledger.update import decode_opening, opening_digest
 
@@ -272,7 +274,11 @@ def _check_totals(case: Case, accepted: list[Commit], total: NDArray[np.int64]) 
 def _recompute_model(case: Case, total: NDArray[np.int64], weight: int) -> bytes:
     manifest = case.terms.manifest
     try:
-        vector = apply_sum(case.base, total, weight, case.terms.quantiser.step_exponent)
+        rule = ServerRule.of_config(case.terms.config)
+        exponent = case.terms.quantiser.step_exponent
+        vector = next_model(manifest, case.base, total, weight, exponent, rule)
+    except ConfigError as error:
+        raise ModelDigestMismatch(f"the next model cannot be computed: {error}") from None
     except NonFiniteUpdate:
         raise ModelDigestMismatch("base plus sum is not a finite model") from None
     data = encode_model(manifest.unflatten(vector))

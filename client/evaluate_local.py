@@ -6,17 +6,21 @@ allow-list of metrics is then empty) unless they are noised and charged.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from client.learners.exchange import load_model
 from client.learners.inference import predict_logits, to_probabilities
 from client.learners.interface import Learner
 from client.learners.metrics import score
 from client.learners.registry import from_description
+from client.local_tensors import LocalTensors
 from ledger.errors import DataError, PolicyViolation
 from ledger.manifest import Model
 
@@ -31,6 +35,7 @@ def score_held_back(
     labels: NDArray[np.int8],
     *,
     threads: int = 1,
+    complete: Callable[[nn.Module], object] | None = None,
 ) -> dict[str, float]:
     """Score a model; what is not defined (no label with both classes) is left out.
 
@@ -40,6 +45,7 @@ def score_held_back(
         pixels: (N, 1, S, S) of the held-back patients.
         labels: (N, L) of 1, 0, -1 and -2 (which counts for nothing).
         threads: torch threads, part of what a result depends on.
+        complete: puts into the module what this hospital keeps of the model for itself.
 
     Returns:
         finite floats, named in ``LOCAL_METRICS``: macro AUC and average precision over
@@ -53,6 +59,8 @@ def score_held_back(
         raise DataError("there is nothing to score on: no held-back images")
     module = learner.build(0)
     load_model(module, model, learner.shared(module))
+    if complete is not None:
+        complete(module)
     logits = predict_logits(module, pixels, threads=threads)
     scores = score(
         to_probabilities(learner, logits), labels, [str(n) for n in range(learner.labels)]
@@ -76,11 +84,13 @@ class LocalEvaluator:
         pixels: (N, 1, S, S) uint8.
         labels: (N, L) int8 of 1, 0 and -1.
         threads: torch threads.
+        local: where tensors that stay here are kept.
     """
 
     pixels: NDArray[np.uint8] = field(repr=False)
     labels: NDArray[np.int8] = field(repr=False)
     threads: int = 1
+    local: LocalTensors | None = None
 
     def __call__(self, model: Model, config: dict[str, object], /) -> dict[str, float]:
         """Score under the learner that the round's configuration names.
@@ -95,4 +105,14 @@ class LocalEvaluator:
         if not isinstance(description, dict):
             raise PolicyViolation("the round's configuration names no learner")
         learner = from_description(description)
-        return score_held_back(model, learner, self.pixels, self.labels, threads=self.threads)
+        complete = None
+        if self.local is not None and learner.local:
+            number = int(str(config.get("round", 0)))
+            complete = partial(_restore, self.local, learner, number)
+        return score_held_back(
+            model, learner, self.pixels, self.labels, threads=self.threads, complete=complete
+        )
+
+
+def _restore(local: LocalTensors, learner: Learner, number: int, module: nn.Module) -> None:
+    local.restore(learner, module, number)

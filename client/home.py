@@ -27,6 +27,7 @@ from client.checkpoint import Cadence, Desk
 from client.evaluate_local import LocalEvaluator
 from client.guard import NoPrivacy, PrivacyGuard
 from client.hospital_log import note
+from client.local_tensors import LocalTensors
 from client.policy import Policy
 from client.roles import Trainer
 from client.shard import Shard, read_shard
@@ -152,7 +153,7 @@ def open_hospital(home: Path) -> Hospital:
             trainer,
             policy,
             guard=guard,
-            evaluator=evaluator_of(shard),
+            evaluator=evaluator_of(shard, home),
             seed=spec.seed,
             on_close=journal.close,
         )
@@ -172,7 +173,11 @@ def training_of(
     )
     if policy.privacy == "off":
         plain = LocalTrainer(
-            pixels=shard.train_pixels, labels=shard.train_labels, terms=shard.terms, desk=desk
+            pixels=shard.train_pixels,
+            labels=shard.train_labels,
+            terms=shard.terms,
+            desk=desk,
+            local=LocalTensors(folder=home / "local"),
         )
         return plain, NoPrivacy()
     from client.private_guard import PrivacyAccountGuard  # brings the accountant's libraries
@@ -196,8 +201,9 @@ def training_of(
     return trainer, guard
 
 
-def evaluator_of(shard: Shard) -> LocalEvaluator | None:
+def evaluator_of(shard: Shard, home: Path | None = None) -> LocalEvaluator | None:
     """Return the evaluator of the held-back images; None if there are none."""
     if not len(shard.held_pixels):
         return None
-    return LocalEvaluator(pixels=shard.held_pixels, labels=shard.held_labels)
+    local = None if home is None else LocalTensors(folder=home / "local")
+    return LocalEvaluator(pixels=shard.held_pixels, labels=shard.held_labels, local=local)

@@ -28,7 +28,7 @@ from client.learners.inputs import standardise
 from client.noise import Keystream
 from client.privacy_plan import PrivacyPlan
 from client.roles import Config, TrainedUpdate
-from client.trainer import fits, learner_of, plan_of, start_from
+from client.trainer import fits, learner_of, only_plain, plan_of, start_from
 from ledger.errors import ConfigError, PolicyViolation
 from ledger.manifest import Model
 from ledger.quantise import bucket_weight
@@ -86,6 +86,7 @@ class PrivateTrainer:
             )
         learner = learner_of(config)
         fits(learner, self.terms)
+        only_plain(learner, plan_of(config))
         _, _, unit = private_plan_of(config)
         check_module(learner.build(0))
         check_cohort(self._units(unit))

@@ -19,6 +19,8 @@ from ledger.messages import MAX_CONFIG
 from ledger.quantise import Quantiser
 from ledger.retention import FIELD as RETENTION
 from ledger.retention import Retention
+from ledger.server_rule import FIELD as SERVER
+from ledger.server_rule import ServerRule
 
 FORMAT: Final = "thoracle/round-config/v1"
 FIELDS: Final = frozenset(
@@ -37,8 +39,9 @@ FIELDS: Final = frozenset(
     }
 )
 
-OPTIONAL: Final = frozenset({RETENTION})
-"""A field that only some rounds have: how long the coordinator keeps what it stores."""
+OPTIONAL: Final = frozenset({RETENTION, SERVER})
+"""Fields that only some rounds have: how long the coordinator keeps what it stores, and a rule
+other than the mean that leads from the sum to the next model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +95,7 @@ class RoundTerms:
             raise PolicyViolation("the quantiser is a step exponent and a norm bound, nothing else")
         try:
             Retention.of_config(config)
+            ServerRule.of_config(config)
             manifest = Manifest.from_json(config["manifest"])
             rule = Quantiser(
                 step_exponent=_integer(quantiser, "step_exponent"),

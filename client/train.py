@@ -52,6 +52,8 @@ class TrainPlan:
         weight_decay: decoupled for AdamW; not applied to biases and norms, [0, 1].
         optimiser: "adamw", "adam" or "sgd" (momentum 0.9); its state starts fresh each round.
         clip_norm: largest L2 norm of a step's gradient, or None.
+        proximal: weight mu of (mu / 2) |w - w0|^2, which pulls towards the round's first weights
+            (FedProx: Li et al., MLSys 2020), [0, 100].
         augmentation: how training images may move.
         threads: torch threads, part of what a result depends on.
         span: (from, to) within the run, 0 <= from < to <= 1.
@@ -68,6 +70,7 @@ class TrainPlan:
     weight_decay: float = 0.05
     optimiser: str = "adamw"
     clip_norm: float | None = 1.0
+    proximal: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
     threads: int = 1
     span: tuple[float, float] = (0.0, 1.0)
@@ -80,6 +83,7 @@ class TrainPlan:
         _check(self, "final_share", 0, 1)
         _check(self, "warmup", 0, 0.5)
         _check(self, "weight_decay", 0, 1)
+        _check(self, "proximal", 0, 100)
         if self.clip_norm is not None:
             _check(self, "clip_norm", 1e-9, 1e9)
         if self.optimiser not in OPTIMISERS:
@@ -184,7 +188,7 @@ def train(
     _check_arrays(learner, images, labels)
     steps_an_epoch = math.ceil(len(images) / plan.batch_size)
     total = steps_an_epoch * plan.epochs
-    take = step or clipped_step(plan.clip_norm)
+    take = step or plain_step_of(module, learner, plan)
     was_training = module.training
     done, loss_sum = 0, 0.0
     with deterministic(seed=_stream(seed, 0), threads=plan.threads):
@@ -232,15 +236,37 @@ def train(
     )
 
 
-def clipped_step(clip_norm: float | None) -> Step:
-    """Return a plain step whose gradient's L2 norm is at most ``clip_norm``."""
+def plain_step_of(module: nn.Module, learner: Learner, plan: TrainPlan) -> Step:
+    """Return the plan's step; a proximal one is tied to the weights that the module has now.
+
+    What a hospital keeps for itself is not pulled: there is nothing global to be near to.
+    """
+    if not plan.proximal:
+        return clipped_step(plan.clip_norm)
+    own = set(learner.local_tensors(module))
+    shared = [(n, p) for n, p in module.named_parameters() if p.requires_grad and n not in own]
+    anchors = [(parameter, parameter.detach().clone()) for _name, parameter in shared]
+
+    def pull() -> Tensor:
+        squares = [(parameter - anchor).square().sum() for parameter, anchor in anchors]
+        return 0.5 * plan.proximal * torch.stack(squares).sum()
+
+    return clipped_step(plan.clip_norm, pull)
+
+
+def clipped_step(clip_norm: float | None, penalty: Callable[[], Tensor] | None = None) -> Step:
+    """Return a plain step whose gradient's L2 norm is at most ``clip_norm``.
+
+    ``penalty`` is added to what is minimised, not to the loss that is told.
+    """
 
     def plain_step(
         module: nn.Module, learner: Learner, optimiser: Optimizer, images: Tensor, labels: Tensor
     ) -> float:
         optimiser.zero_grad(set_to_none=True)
         loss = learner.loss(module(images), labels).mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        whole = loss if penalty is None else loss + penalty()
+        torch.autograd.backward(whole)
         if clip_norm is not None:
             nn.utils.clip_grad_norm_(module.parameters(), clip_norm)
         optimiser.step()

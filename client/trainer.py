@@ -14,6 +14,7 @@ from client.data_terms import DataTerms, check_data
 from client.learners.exchange import load_model, module_to_model
 from client.learners.interface import Learner
 from client.learners.registry import from_description
+from client.local_tensors import LocalTensors
 from client.roles import Config, TrainedUpdate
 from client.train import TrainPlan, train
 from ledger.errors import ConfigError, PolicyError, PolicyViolation
@@ -33,6 +34,7 @@ class LocalTrainer:
         progress: called with (steps done, steps).
         terms: how the images were prepared and what the labels are; None if not known.
         desk: where a long training is put down; None: nowhere.
+        local: where tensors that stay here are kept; None refuses learners that have any.
     """
 
     pixels: NDArray[np.uint8] = field(repr=False)
@@ -40,6 +42,7 @@ class LocalTrainer:
     progress: Callable[[int, int], None] | None = None
     terms: DataTerms | None = None
     desk: Desk | None = None
+    local: LocalTensors | None = None
 
     def forget(self) -> None:
         """Forget the checkpoint: the update it led to is durable."""
@@ -57,7 +60,10 @@ class LocalTrainer:
         if config.get("privacy") is not None:
             raise PolicyError("the round is private, but this hospital's trainer is not")
         check_data(self.terms, config)
-        fits(learner_of(config), self.terms)
+        learner = learner_of(config)
+        fits(learner, self.terms)
+        if learner.local and self.local is None:
+            raise PolicyViolation("the round's learner keeps tensors here, which has no place")
         plan_of(config)
 
     def __call__(self, base: Model, config: Config, seed: int, /) -> TrainedUpdate:
@@ -70,6 +76,9 @@ class LocalTrainer:
         """
         self.check(config)
         learner, module = start_from(base, config)
+        number = int(str(config["round"]))
+        if self.local is not None:
+            self.local.restore(learner, module, number - 1)
         outcome = train(
             module,
             learner,
@@ -80,6 +89,8 @@ class LocalTrainer:
             progress=self.progress,
             checkpoint=self.desk.checkpoint(base, config, seed) if self.desk else None,
         )
+        if self.local is not None:
+            self.local.keep(learner, module, number)
         return TrainedUpdate(
             model=module_to_model(module, learner.shared(module)),
             metrics={
@@ -126,6 +137,16 @@ def fits(learner: Learner, terms: DataTerms | None) -> None:
         )
     if terms.preprocessing.get("size", learner.input_size) != learner.input_size:
         raise PolicyViolation("the round's learner reads images of another size than its terms say")
+
+
+def only_plain(learner: Learner, plan: TrainPlan) -> None:
+    """Refuse what private training does not do.
+
+    Raises:
+        PolicyViolation: tensors that stay at the hospital, or a proximal term.
+    """
+    if learner.local or plan.proximal:
+        raise PolicyViolation("local tensors and a proximal term are for rounds without privacy")
 
 
 def plan_of(config: Config) -> TrainPlan:

@@ -7,7 +7,8 @@ Ordering rules, round by round (a step relies only on those before it):
 2. The base model and every proposed sum and model hash to their digests and decode canonically.
 3. Every coordinate of S lies within QMAX times the accepted weight.
 4. T_j = <r_j, S> for the chain's own totals: S is the sum of what the probes are of.
-5. The proposed model is, byte for byte, base + S * step / W by the normative formula.
+5. The proposed model is, byte for byte, base + S * step / W by the normative formula, or what the
+   round's rule makes of them (`ledger.server_rule`).
 
 In a round that became final each is a failure. In one that was aborted nothing was built on the
 proposal: what is wrong with it then is a note, and tells whether a dissent was borne out. A stored
@@ -42,10 +43,11 @@ from ledger.facts import Objects, Severity
 from ledger.findings import Book
 from ledger.manifest import Manifest, decode_model, decode_tensors, encode_model
 from ledger.probe import probe_sum
-from ledger.quantise import apply_sum, check_sum_range
+from ledger.quantise import check_sum_range
 from ledger.replica import History
 from ledger.replica_round import RoundHistory
 from ledger.retention import Retention
+from ledger.server_rule import ServerRule, next_model
 from ledger.statement import Outcome, Proposal
 
 T = TypeVar("T")
@@ -69,6 +71,7 @@ class RoundArithmetic:
     config: dict[str, object] = field(default_factory=dict)
     manifest: Manifest | None = None
     step_exponent: int = 0
+    rule: ServerRule = field(default_factory=ServerRule)
     expired: frozenset[str] = frozenset()
     sum_in_range: bool = False
     sum_agrees: bool = False
@@ -222,6 +225,7 @@ def _read_config(past: RoundHistory, objects: Objects, book: Book, closed: int) 
             raise EvidenceMismatch(f"{name} names no quantisation step")
         try:
             known.expired = Retention.of_config(config).over(opening.round, closed)
+            known.rule = ServerRule.of_config(config)
         except ConfigError as error:
             raise EvidenceMismatch(f"{name}: {error}") from None
         known.manifest = Manifest.from_json(config.get("manifest"))
@@ -291,7 +295,8 @@ def _check_model(
 
     def recomputed() -> bytes:
         before = manifest.flatten(decode_model(base, manifest))
-        after = apply_sum(before, total, proposal.accepted_weight, known.step_exponent)
+        weight, exponent = proposal.accepted_weight, known.step_exponent
+        after = next_model(manifest, before, total, weight, exponent, known.rule)
         return sha256(encode_model(manifest.unflatten(after)))
 
     own = auditor.attempt("base model canonical", "the next model cannot be computed", recomputed)
@@ -300,7 +305,9 @@ def _check_model(
         auditor.check(
             known.model_agrees,
             "model arithmetic",
-            "the proposed model is not base + S * step / W",
+            "the proposed model is not base + S * step / W"
+            if not known.rule.adaptive
+            else f"the proposed model is not what the rule {known.rule.name} makes of base and S",
             ModelDigestMismatch,
             expected=own,
             found=proposal.model_digest,

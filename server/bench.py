@@ -13,6 +13,7 @@ from ledger.canonical import parse_json
 from ledger.chain import Ledger
 from ledger.errors import EvidenceMismatch
 from ledger.manifest import Manifest
+from ledger.server_rule import ServerRule
 from ledger.statement import Domain
 from server.decide import Decisions, decide
 from server.draft import Draft, DraftFacts, draft
@@ -99,6 +100,7 @@ class Bench:
                 norm_bound=facts.opening.norm_bound,
                 base_model=self.store.models.get(facts.opening.base_model),
                 commits=facts.commits,
+                rule=ServerRule.of_config(case.config),
             ),
         )
         self.store.sums.put(found.sum_bytes)

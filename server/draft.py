@@ -13,7 +13,7 @@ from ledger.canonical import sha256
 from ledger.errors import NormExceeded, TooFewAccepted
 from ledger.manifest import Manifest, decode_model, encode_model, encode_tensors
 from ledger.probe import probe_update
-from ledger.quantise import apply_sum
+from ledger.server_rule import ServerRule, next_model
 from ledger.statement import Commit, Domain, beacon_of, bitmap_of, norm_cap
 from server.decide import Decisions
 from server.fedavg import weighted_sum
@@ -60,6 +60,7 @@ class DraftFacts:
     norm_bound: int
     base_model: bytes
     commits: Mapping[str, Commit]
+    rule: ServerRule = field(default_factory=ServerRule)
 
 
 def draft(decisions: Decisions, facts: DraftFacts) -> Draft:
@@ -89,7 +90,9 @@ def _draft_once(decisions: Decisions, facts: DraftFacts) -> Draft:
     pairs = ((d.weight, decisions.updates[d.hospital]) for d in accepted)
     total, weight = weighted_sum(pairs, facts.manifest.size)
     base = facts.manifest.flatten(decode_model(facts.base_model, facts.manifest))
-    model = facts.manifest.unflatten(apply_sum(base, total, weight, facts.step_exponent))
+    model = facts.manifest.unflatten(
+        next_model(facts.manifest, base, total, weight, facts.step_exponent, facts.rule)
+    )
     sum_bytes, model_bytes = encode_tensors(facts.manifest, total), encode_model(model)
     beacon = beacon_of(
         federation_id=facts.domain.federation_id,

@@ -27,6 +27,7 @@ from ledger.files import atomic_write, read_bounded
 from ledger.keys import load_account, load_seal_key, read_password
 from ledger.manifest import Manifest
 from ledger.retention import Retention
+from ledger.server_rule import ServerRule
 from ledger.txlog import TransactionLog
 from ledger.witness import Witness
 from server.plan import Keyring, RoundPlan
@@ -117,6 +118,7 @@ def plan_to_json(plan: RoundPlan) -> dict[str, object]:
         "screen": plan.screen.to_config(),
         "metrics": list(plan.metrics),
         "retention": plan.retention.to_config(),
+        "server": plan.server.to_config(),
     }
 
 
@@ -136,6 +138,7 @@ def plan_from_json(value: object) -> RoundPlan:
             "screen": ScreenPolicy.from_config(value["screen"]),
             "metrics": tuple(map(str, value["metrics"])),
             "retention": Retention.of_config(value),
+            "server": ServerRule.of_config(value),
         }
     )
 

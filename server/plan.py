@@ -12,6 +12,8 @@ from ledger.quantise import Quantiser, plan_quantiser
 from ledger.retention import FIELD as RETENTION
 from ledger.retention import Retention
 from ledger.seal import SealContext, check_public, key_digest, unseal
+from ledger.server_rule import FIELD as SERVER
+from ledger.server_rule import ServerRule
 from server.screen import ScreenPolicy
 
 CONFIG_FORMAT = "thoracle/round-config/v1"
@@ -36,6 +38,7 @@ class RoundPlan:
         commit_window: seconds hospitals have to train and commit.
         attest_window: seconds they have to check the sum.
         retention: how long what is stored is kept, in rounds.
+        server: the rule from a round's sum to the next model.
     """
 
     rounds: int
@@ -51,6 +54,7 @@ class RoundPlan:
     commit_window: int = 900
     attest_window: int = 300
     retention: Retention = field(default_factory=Retention)
+    server: ServerRule = field(default_factory=ServerRule)
 
     def __post_init__(self) -> None:
         """Check the counts and windows.
@@ -90,6 +94,7 @@ class RoundPlan:
             "round": number,
             "rounds": self.rounds,
             **({RETENTION: self.retention.to_config()} if self.retention != Retention() else {}),
+            **({SERVER: self.server.to_config()} if self.server.adaptive else {}),
         }
 
 

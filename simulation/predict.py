@@ -25,7 +25,7 @@ from client.data.pipeline import Preprocessing, process
 from client.learners.calibration import calibration
 from client.learners.exchange import load_model
 from client.learners.inference import predict_logits
-from client.learners.interface import Learner
+from client.learners.interface import Learner, drop_moments
 from client.learners.operating import operate
 from client.learners.platt import Line, apply_lines, cross_fitted, fit_lines
 from client.learners.registry import from_description
@@ -130,6 +130,7 @@ def open_model(chosen: Chosen) -> tuple[Learner, nn.Module]:
             "each hospital keeps parts of this model for itself; only there is it whole"
         )
     load_model(module, read_model(chosen.path, chosen.manifest), learner.shared(module))
+    drop_moments(module)
     return learner, module.eval()
 
 

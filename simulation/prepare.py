@@ -27,7 +27,7 @@ from client.data.uncertainty import Policy
 from client.evaluate_local import LOCAL_METRICS
 from client.home import HospitalSpec, open_hospital
 from client.learners import get_learner, module_to_model
-from client.learners.interface import Learner
+from client.learners.interface import HEAD, Learner
 from client.learners.losses import MULTICLASS
 from client.learners.registry import from_description
 from client.shard import read_shard, write_shard
@@ -43,6 +43,7 @@ from ledger.keys import SCRYPT_N_SIMULATION, create_account, load_account, save_
 from ledger.manifest import Manifest, encode_model
 from ledger.retention import Retention
 from ledger.seal import new_key
+from ledger.server_rule import ServerRule
 from ledger.statement import BASIS, Rules, Unit
 from server.plan import RoundPlan
 from server.screen import ScreenPolicy, noise_floor
@@ -130,9 +131,23 @@ def learner_of(settings: Settings, findings: Sequence[str] = FINDINGS) -> Learne
     """
     objective = _objective(settings)
     options = {"labels": len(findings), **objective, **settings.learner_options}
-    if options.get("balance") and not options.get("prior"):
-        options["prior"] = list(public_prior(findings))
+    if (options.get("balance") or options.get("local") == HEAD) and not options.get("prior"):
+        options["prior"] = list(public_prior(findings))  # where each hospital's own head starts
+    if server_rule(settings).adaptive:
+        options["moments"] = True
     return get_learner(settings.learner, input_size=settings.size, **options)
+
+
+def server_rule(settings: Settings) -> ServerRule:
+    """Return the rule from a round's sum to the next model.
+
+    Raises:
+        ConfigError: an unknown name or constant, or one out of range.
+    """
+    try:
+        return ServerRule(**settings.server)
+    except TypeError:
+        raise ConfigError("the setting server has name, rate, beta1, beta2 and tau") from None
 
 
 def _objective(settings: Settings) -> dict[str, object]:
@@ -188,6 +203,7 @@ def round_plan(
         coordinate_noise=privacy.coordinate_noise if privacy else 0.0,
         commit_window=settings.commit_window,
         attest_window=settings.attest_window,
+        server=server_rule(settings),
         retention=Retention(evidence=settings.retain_evidence, models=settings.retain_models),
     )
     if privacy is None:

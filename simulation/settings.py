@@ -103,6 +103,8 @@ class Settings:
     """Processors for Ray; 0 takes them all."""
     hospital_timeout: int = 1800
     """Seconds one call of a hospital may take before it is given up."""
+    server: dict[str, Any] = field(default_factory=dict)
+    """Rule from sum to model (``ledger.server_rule``): name, rate, beta1, beta2, tau."""
     learner_options: dict[str, Any] = field(default_factory=dict)
     """Options of the learner's class."""
     preprocess_options: dict[str, Any] = field(default_factory=dict)

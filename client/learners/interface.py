@@ -42,6 +42,7 @@ from client.learners.losses import (
     positive_logits,
 )
 from ledger.errors import ConfigError
+from ledger.server_rule import FIRST, SECOND, moment_names
 
 SUPERVISED = "supervised"
 MAX_LABELS = 256
@@ -67,6 +68,8 @@ class Learner(ABC):
             0. Public values: they are in the configuration that everyone sees.
         local: what each hospital keeps for itself: "" nothing, "norms" the norms (FedBN: Li et al.,
             ICLR 2021), "head" the output layer (FedPer: Arivazhagan et al. 2019).
+        moments: whether the model carries the server's moments of its parameters
+            (``ledger.server_rule``): buffers that nothing here reads or trains.
 
     Raises:
         ConfigError: an option is outside its range.
@@ -83,6 +86,7 @@ class Learner(ABC):
     balance: float = 0.0
     prior: tuple[float, ...] = ()
     local: str = SHARED
+    moments: bool = False
 
     @property
     def outputs(self) -> int:
@@ -99,6 +103,8 @@ class Learner(ABC):
         self._check_prior()
         if self.local not in (SHARED, NORMS_LOCAL, HEAD):
             raise ConfigError(f'learner {self.name}: local is "", "norms" or "head"')
+        if not isinstance(self.moments, bool):
+            raise ConfigError(f"learner {self.name}: moments is true or false")
 
     def _check_prior(self) -> None:
         """Make the prior a tuple (JSON knows lists only) and check it against the balance."""
@@ -172,6 +178,8 @@ class Learner(ABC):
             module = self.network()
         start = self.prior or [0.5] * self.labels if prior is None else prior
         self._set_prior(self.head(module), start)
+        if self.moments:
+            attach_moments(module, set(self.local_tensors(module)))
         return module
 
     def shared(self, module: nn.Module, phase: str = SUPERVISED) -> tuple[str, ...]:  # noqa: ARG002 - for learners that share less
@@ -243,3 +251,18 @@ class Learner(ABC):
             ]
         with torch.no_grad():
             head.bias.copy_(torch.tensor(values))
+
+
+def attach_moments(module: nn.Module, local: set[str]) -> None:
+    """Give a module two zero buffers for each parameter that travels: the server's moments."""
+    for name, parameter in list(module.named_parameters()):
+        if name not in local:
+            for moment in moment_names(name):
+                module.register_buffer(moment, torch.zeros_like(parameter, requires_grad=False))
+
+
+def drop_moments(module: nn.Module) -> None:
+    """Take the server's moments off a module that will not be trained any more."""
+    for name in [name for name, _ in module.named_buffers(recurse=False)]:
+        if name.startswith((FIRST, SECOND)):
+            delattr(module, name)
