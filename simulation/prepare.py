@@ -145,9 +145,15 @@ def server_rule(settings: Settings) -> ServerRule:
         ConfigError: an unknown name or constant, or one out of range.
     """
     try:
-        return ServerRule(**settings.server)
+        rule = ServerRule(**settings.server)
     except TypeError:
         raise ConfigError("the setting server has name, rate, beta1, beta2 and tau") from None
+    if rule.adaptive and settings.epsilon:
+        # The screen's floor of noise counts every coordinate, and moments bear none.
+        raise ConfigError(
+            f"the server's rule {rule.name} is for runs without privacy (epsilon off)"
+        )
+    return rule
 
 
 def _objective(settings: Settings) -> dict[str, object]:

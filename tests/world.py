@@ -32,6 +32,7 @@ from ledger.keys import StoredSealKey
 from ledger.manifest import Manifest, Model, encode_model
 from ledger.messages import AttestReply, ProposalOrder, TrainOrder, TrainReply
 from ledger.seal import SealKey, key_from_seed
+from ledger.server_rule import FIRST, SECOND, moment_names
 from ledger.statement import Mechanism, Phase, Rules, Unit
 from server.plan import Keyring, RoundPlan
 from server.results import RoundResult
@@ -77,6 +78,15 @@ def initial_model() -> Model:
     """Return the federation's first model: small, and nowhere zero."""
     rng = np.random.default_rng(7)
     return {name: rng.normal(0.0, 0.1, shape).astype(np.float32) for name, shape in SHAPES.items()}
+
+
+def with_moments(model: Model) -> Model:
+    """Return zero moments of every tensor of a model."""
+    return {
+        moment: np.zeros_like(array)
+        for name, array in model.items()
+        for moment in moment_names(name)
+    }
 
 
 class ReadCache:
@@ -164,7 +174,9 @@ class TinyTrainer:
             + np.float32(0.05) * common.standard_normal(array.shape, dtype=np.float32)
             + np.float32(0.025) * own.standard_normal(array.shape, dtype=np.float32)
             for name, array in base.items()
+            if not name.startswith((FIRST, SECOND))
         }
+        model |= {name: array for name, array in base.items() if name not in model}
         plan = config["privacy"]
         run = {name: plan[name] for name in MECHANISM} if isinstance(plan, dict) else {}
         return TrainedUpdate(
@@ -225,6 +237,8 @@ class World:
         self.boss = account("coordinator")
         self.accounts = [account(f"hospital {i}") for i in range(self.setting.hospitals)]
         self.model = initial_model()
+        if self.setting.plan.server.adaptive:
+            self.model |= with_moments(self.model)
         self.manifest = Manifest.of_model(self.model)
         self.key = seal_key("coordinator")
         data = encode_model(self.model)
