@@ -4,6 +4,9 @@ An accepted hospital attests what it could recompute, and dissents with a code f
 not. A refused one checks the sum all the same; it contests if the sum is wrong, or if its own
 update passes the very check that the coordinator says it failed. One that sent nothing has no
 standing, but keeps the model it verified. The verdict is durable before it is sent.
+
+All of it is judged from one list of events, and an attestation names the head that those events
+lead to (`ledger.shown`): what the hospital signs is exactly what it saw.
 """
 
 from __future__ import annotations
@@ -42,7 +45,8 @@ from ledger.files import ObjectStore
 from ledger.manifest import decode_tensors
 from ledger.messages import ProposalOrder
 from ledger.quantise import effective_weight
-from ledger.statement import Commit, Opening, Proposal
+from ledger.shown import ShownProposal
+from ledger.statement import Opening, Proposal
 
 CHECKABLE: Final = frozenset(
     kind.code
@@ -90,13 +94,15 @@ class Juror:
 
         Raises:
             WrongPhase: there is no proposal.
+            HeadMismatch: the node shows another history than its heads stand for.
+            LedgerRollback: the chain has lost the commit this hospital saw mined.
             StoreError: this hospital's own files are damaged, so it can say nothing.
         """
-        proposal = read_proposal(self._ledger, order.round)
+        shown = self._shown(order.round)
         known = self._spool.verdict(order.round)
-        if known is not None and known.beacon == proposal.beacon:
+        if known is not None and known.proposed_head == shown.head:
             return known
-        verdict = self._judge(order, proposal)
+        verdict = self._judge(order, shown)
         self._spool.keep_verdict(verdict)
         return verdict
 
@@ -105,13 +111,14 @@ class Juror:
 
         Raises:
             AlreadyAnswered: something else was answered in this hospital's name.
+            HeadMismatch: the contract's history is not the one this hospital was shown.
             ContractError: the round no longer takes answers.
         """
         if verdict.kind == "silent" or self._is_sent(verdict):
             return
         try:
             if verdict.kind == "attested":
-                self._ledger.attest(self._account, verdict.round, verdict.beacon)
+                self._ledger.attest(self._account, verdict.round, verdict.proposed_head)
             elif verdict.kind == "dissented":
                 self._ledger.dissent(self._account, verdict.round, verdict.code)
             else:
@@ -124,9 +131,8 @@ class Juror:
         answer = self._ledger.answers(verdict.round).get(self._hospital)
         return answer is not None and (answer.kind, answer.code) == (verdict.kind, verdict.code)
 
-    def _judge(self, order: ProposalOrder, proposal: Proposal) -> Verdict:
-        opening = self._ledger.opening(order.round)
-        commits = self._commits(order.round)
+    def _judge(self, order: ProposalOrder, shown: ShownProposal) -> Verdict:
+        opening, commits, proposal = shown.opening, shown.commits, shown.proposal
         member = self._ledger.member(self._hospital)
         terms, entry = self._memory(opening)
         if self._hospital not in commits:
@@ -157,25 +163,25 @@ class Juror:
         kind = _kind(proposal, member.seat, code) if self._hospital in commits else "silent"
         return Verdict(
             round=order.round,
-            beacon=proposal.beacon,
+            proposed_head=shown.head,
             kind=kind,
             code=0 if kind == "silent" else code,
             model_digest=model,
         )
 
-    def _commits(self, number: int) -> dict[str, Commit]:
-        """Return a round's commits, among them the one this hospital saw mined.
+    def _shown(self, number: int) -> ShownProposal:
+        """Return the proposal, over the commits among which is the one this hospital saw mined.
 
         Raises:
             LedgerRollback: the chain has lost it, and the journal could not bring it back.
         """
-        commits = self._ledger.commits(number)
-        if self._spool.is_committed(number) and self._hospital not in commits:
+        shown = read_proposal(self._ledger, number)
+        if self._spool.is_committed(number) and self._hospital not in shown.commits:
             self._ledger.recover()
-            commits = self._ledger.commits(number)
-            if self._hospital not in commits:
+            shown = read_proposal(self._ledger, number)
+            if self._hospital not in shown.commits:
                 raise LedgerRollback("the chain has lost the commit this hospital saw mined")
-        return commits
+        return shown
 
     def _memory(self, opening: Opening) -> tuple[RoundTerms | None, Entry | None]:
         """Return what this hospital accepted and sent in a round, if it is of this history."""

@@ -94,7 +94,7 @@ class Verdict:
 
     Attributes:
         round: the round on the chain.
-        beacon: the proposal it is about.
+        proposed_head: the head of the proposal it is about, as computed from the events shown.
         kind: "attested", "dissented" (if accepted), "contested" (if refused), or "silent".
         code: what it dissented or contested with, else 0.
         model_digest: of the model it recomputed; 32 zero bytes if it could not.
@@ -102,7 +102,7 @@ class Verdict:
     """
 
     round: int
-    beacon: bytes
+    proposed_head: bytes
     kind: str
     code: int
     model_digest: bytes
@@ -125,7 +125,7 @@ class Verdict:
                 raise ValueError(f"there is no verdict {table['kind']!r}")
             return cls(
                 round=int(table["round"]),
-                beacon=bytes.fromhex(table["beacon"]),
+                proposed_head=bytes.fromhex(table["proposed_head"]),
                 kind=table["kind"],
                 code=int(table["code"]),
                 model_digest=bytes.fromhex(table["model_digest"]),

@@ -17,8 +17,8 @@ from ledger.errors import (
     WrongPhase,
     WrongRound,
 )
-from ledger.shown import check_opened, check_proposed
-from ledger.statement import Opening, Outcome, Phase, Proposal, Rules
+from ledger.shown import ShownProposal
+from ledger.statement import Opening, Outcome, Phase, Rules
 from ledger.update import decode_opening, opening_digest
 
 
@@ -48,15 +48,14 @@ def read_opening(ledger: Ledger, number: int) -> Opening:
     Raises:
         RoundClosed: no round is live.
         WrongRound: another round is.
-        HeadMismatch: the node shows another opening than the head stands for.
+        HeadMismatch: the node shows another history than its heads stand for.
     """
     state = ledger.round()
     if state.number != number:
         raise WrongRound(f"the order is for round {number}, the chain's is {state.number}")
     if state.phase is Phase.IDLE:
         raise RoundClosed(f"round {number} is over", round=number)
-    check_opened(ledger.events(), number)
-    return ledger.opening(number)
+    return ledger.shown_opening(number)
 
 
 def check_window(ledger: Ledger, number: int, now: float) -> None:
@@ -94,18 +93,17 @@ def check_membership(ledger: Ledger, hospital: str, number: int) -> tuple[int, i
     return member.spent, member.cap
 
 
-def read_proposal(ledger: Ledger, number: int) -> Proposal:
-    """Return the live round's proposal.
+def read_proposal(ledger: Ledger, number: int) -> ShownProposal:
+    """Return the live round with its proposal and the head they lead to, from one list of events.
 
     Raises:
-        WrongPhase: there is none yet.
-        HeadMismatch: the node shows another proposal than the head stands for.
+        WrongPhase: there is no proposal yet.
+        HeadMismatch: the node shows another history than its heads stand for.
     """
-    proposal = ledger.proposal(number)
-    if proposal is None:
+    shown = ledger.shown_proposal(number)
+    if shown is None:
         raise WrongPhase(f"round {number} has no proposal yet", phase=ledger.round().phase)
-    check_proposed(ledger.events(), number, ledger.domain.federation_id)
-    return proposal
+    return shown
 
 
 def read_own(

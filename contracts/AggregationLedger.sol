@@ -162,9 +162,8 @@ contract AggregationLedger is RoundStore {
         core.acceptedWeight = counted.acceptedWeight.toUint32();
         _core = core;
         _tally.accepted = accepted;
-        _beacon = beacon;
         _proposedModel = modelDigest;
-        _advance(
+        bytes32 proposedHead = _advance(
             Kind.Proposed,
             keccak256(
                 abi.encode(
@@ -174,6 +173,7 @@ contract AggregationLedger is RoundStore {
                 )
             )
         );
+        _proposedHead = proposedHead;
         emit Proposed(
             round, sumDigest, modelDigest, beacon, accepted, refused, core.acceptedWeight, core.attestDeadline,
             reasons, probes, totals
@@ -181,13 +181,13 @@ contract AggregationLedger is RoundStore {
     }
 
     /// @inheritdoc IAggregationLedger
-    function attest(uint32 round, bytes32 beacon) external {
+    function attest(uint32 round, bytes32 proposedHead) external {
         (uint256 index, Tally memory tally) = _answering(round);
         if (!tally.accepted.has(index)) revert NotAccepted(msg.sender, round);
         if ((tally.attested | tally.against).has(index)) revert AlreadyAnswered(msg.sender, round);
-        if (beacon != _beacon) revert WrongBeacon(_beacon, beacon);
+        if (proposedHead != _proposedHead) revert HeadMismatch(_proposedHead, proposedHead);
         _tally.attested = tally.attested | Bitmap.only(index);
-        emit Attested(round, msg.sender, beacon);
+        emit Attested(round, msg.sender, proposedHead);
     }
 
     /// @inheritdoc IAggregationLedger

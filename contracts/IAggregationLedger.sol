@@ -17,8 +17,9 @@ pragma solidity 0.8.37;
 ///
 /// Commits and answers advance no head, so that they cost little and can cross in one block. The head of
 /// the round's opening, which every commit names, fixes what came before them; the proposal (or the
-/// abort) folds every commit hash in, and the closing record folds the answers' bitmaps in. The codes of
-/// dissents and contests stand in events only.
+/// abort) folds every commit hash in. Every attestation names the proposal's head, and so all that led to
+/// it: a hospital that was shown anything else names another. The closing record folds the answers'
+/// bitmaps in. The codes of dissents and contests stand in events only.
 ///
 /// commitHash = keccak256(abi.encode(COMMIT_TAG, federationId, round, hospital, sealDigest, openingDigest,
 /// mechanism)) with COMMIT_TAG = keccak256("thoracle/commit/v1"). commitsDigest = keccak256 of the 32-byte
@@ -90,7 +91,7 @@ interface IAggregationLedger {
         uint64 attested;
         uint64 against;         // dissented (if accepted) or contested (if refused)
         bytes32 openHead;       // the head every commit of this round must name
-        bytes32 beacon;
+        bytes32 proposedHead;   // the head every attestation must name; the last proposal's while committing
         bytes32 proposedModel;
     }
 
@@ -117,7 +118,7 @@ interface IAggregationLedger {
         uint32 indexed round, bytes32 sumDigest, bytes32 modelDigest, bytes32 beacon, uint64 accepted,
         uint64 refused, uint32 acceptedWeight, uint40 attestDeadline, bytes reasons, bytes probes, bytes totals
     );
-    event Attested(uint32 indexed round, address indexed hospital, bytes32 beacon);
+    event Attested(uint32 indexed round, address indexed hospital, bytes32 proposedHead);
     event Dissented(uint32 indexed round, address indexed hospital, uint8 code);
     event Contested(uint32 indexed round, address indexed hospital, uint8 code);
     event Finalised(
@@ -148,7 +149,6 @@ interface IAggregationLedger {
     error CommitUnaccounted(uint64 committed, uint64 accepted, uint64 refused);
     error ParentMismatch(bytes32 expected, bytes32 given);
     error WrongPhase(Phase phase);
-    error WrongBeacon(bytes32 expected, bytes32 given);
     error NotAccepted(address sender, uint32 round);
     error NotRefused(address sender, uint32 round);
     error AttestWindowClosed(uint32 round, uint40 closedAt, uint40 time);
@@ -295,24 +295,28 @@ interface IAggregationLedger {
     ///
     /// Emits {Proposed}; record `(round, sumDigest, modelDigest, beacon, accepted, refused, acceptedWeight,
     /// commitDeadline, attestDeadline, keccak256(reasons), keccak256(probes), keccak256(totals),
-    /// commitsDigest)`.
+    /// commitsDigest)`; the head it leads to is the one that {attest} asks for.
     function propose(
         uint32 round, bytes32 sumDigest, bytes32 modelDigest, uint64 accepted, uint64 refused, bytes calldata reasons,
         bytes calldata probes
     ) external;
 
     /// @notice States that the sender checked the sum, the model, the totals and its own probes.
+    /// @param proposedHead The head directly after this round's proposal, which the sender computed from
+    /// the events it was shown: its signature is then one over every byte of them.
     ///
     /// Requirements: the sender was ever enrolled (`NotMember`); the round is live and attesting
     /// (`RoundClosed`, `WrongPhase`), before its deadline (`AttestWindowClosed`); the sender is accepted
-    /// (`NotAccepted`) and has not answered (`AlreadyAnswered`); `beacon` is the proposal's (`WrongBeacon`).
+    /// (`NotAccepted`) and has not answered (`AlreadyAnswered`); `proposedHead` is the proposal's
+    /// (`HeadMismatch`).
     ///
     /// Emits {Attested}.
-    function attest(uint32 round, bytes32 beacon) external;
+    function attest(uint32 round, bytes32 proposedHead) external;
 
     /// @notice States that the proposal is wrong; anyone may then abort the round.
     ///
-    /// Requirements: as for {attest}, with a non-zero `code` (`InvalidArgument`) instead of the beacon.
+    /// Requirements: as for {attest}, with a non-zero `code` (`InvalidArgument`) instead of the head: a
+    /// dissent makes nothing final, so it need not show what it was about.
     ///
     /// Emits {Dissented}.
     function dissent(uint32 round, uint8 code) external;

@@ -38,7 +38,7 @@ abstract contract RoundStore is Membership {
     Core internal _core;
     Tally internal _tally;
     bytes32 internal _openHead;
-    bytes32 internal _beacon;
+    bytes32 internal _proposedHead;
     bytes32 internal _proposedModel;
     bytes32 internal _model;
 
@@ -67,7 +67,7 @@ abstract contract RoundStore is Membership {
             attested: tally.attested,
             against: tally.against,
             openHead: _openHead,
-            beacon: _beacon,
+            proposedHead: _proposedHead,
             proposedModel: _proposedModel
         });
     }

@@ -47,7 +47,6 @@ SENTENCES: Mapping[str, str] = {
     "commits {committed:#x} exactly once",
     "ParentMismatch": "the last final model is {expected}, not {given}",
     "WrongPhase": "the round is {phase}",
-    "WrongBeacon": "the beacon of this proposal is {expected}, not {given}",
     "NotAccepted": "{sender} was not accepted in round {round}",
     "NotRefused": "{sender} was not refused in round {round}",
     "AttestationsMissing": "accepted are {accepted:#x}, but attested only {attested:#x}",

@@ -24,6 +24,7 @@ from ledger.chain_events import (
 from ledger.chain_rpc import TRANSPORT_ERRORS, Patience, Transport
 from ledger.chain_types import Answer, Closing, LedgerEvent, MemberState, RoundState, Tip
 from ledger.errors import LedgerUnavailable, Unconfirmed, WrongLedger
+from ledger.shown import History, ShownProposal
 from ledger.statement import Commit, Domain, Opening, Proposal, Rules
 
 T = TypeVar("T")
@@ -63,6 +64,7 @@ class LedgerReader:
         )
         self._decoder = RevertDecoder(artefact.abi)
         self._index = EventIndex(self._transport, self._contract, first_block=first_block)
+        self._history = History(anchors.domain)
 
     @property
     def domain(self) -> Domain:
@@ -197,6 +199,25 @@ class LedgerReader:
         """Return how round ``number`` ended, or None while it has not."""
         found = of_round(self.events(), number, "Finalised", "RoundAborted")
         return closing_of(found[0]) if found else None
+
+    # ---- records, hashed again: for whoever vouches for what was shown ----
+
+    def shown_opening(self, number: int) -> Opening:
+        """As `opening`, with every event hashed and led to the heads (see `ledger.shown`).
+
+        Raises:
+            HeadMismatch: the node shows another history than its heads stand for.
+            Unconfirmed: the round is not open, or not under enough confirmations yet.
+        """
+        return self._history.opening(self.events(), number)
+
+    def shown_proposal(self, number: int) -> ShownProposal | None:
+        """Return round ``number``, its proposal and the computed head, None while there is none.
+
+        Raises:
+            HeadMismatch: the node shows another history than its heads stand for.
+        """
+        return self._history.proposal(self.events(), number)
 
     # ---- asking ----
 

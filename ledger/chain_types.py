@@ -15,7 +15,8 @@ class RoundState:
 
     ``commit_deadline`` and ``attest_deadline`` are Unix seconds (while committing,
     ``attest_deadline`` holds the attest window's length); ``committed``, ``accepted``,
-    ``attested`` and ``against`` are bitmaps by seat; weights are effective ones.
+    ``attested`` and ``against`` are bitmaps by seat; weights are effective ones. ``proposed_head``
+    is the head right after the proposal (while committing, the one of the last proposal).
     """
 
     number: int
@@ -32,7 +33,7 @@ class RoundState:
     attested: int
     against: int
     open_head: bytes
-    beacon: bytes
+    proposed_head: bytes
     proposed_model: bytes
 
     @classmethod

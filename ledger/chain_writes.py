@@ -169,9 +169,25 @@ class LedgerWriter(LedgerReader):
             packed,
         )
 
-    def attest(self, account: LocalAccount, round: int, beacon: bytes) -> Receipt:  # noqa: A002
-        """Attest that the proposal of ``round`` checked out."""
-        return self._send(account, "attest", round, beacon)
+    def attest(
+        self,
+        account: LocalAccount,
+        round: int,  # noqa: A002 - the protocol's word
+        proposed_head: bytes,
+    ) -> Receipt:
+        """Attest that the proposal of ``round`` checked out.
+
+        Args:
+            account: the hospital's.
+            round: the round.
+            proposed_head: the head right after the proposal. A hospital computes it from the
+                events it checked (`ledger.shown`); to name one that a node merely states would
+                vouch for what was never seen.
+
+        Raises:
+            HeadMismatch: the contract's proposal, or history, is another one.
+        """
+        return self._send(account, "attest", round, proposed_head)
 
     def dissent(self, account: LocalAccount, round: int, code: int) -> Receipt:  # noqa: A002
         """Dissent from the proposal of ``round``, with the error's code."""

@@ -24,8 +24,7 @@ or renumbered. Errors that the contract can raise carry the contract's own name 
     │   ├── AlreadyAnswered · AlreadyVoted · CommitWindowClosed · CommitWindowOpen
     │   ├── HeadMismatch · BudgetExceeded · BudgetNotCharged · CapMayOnlyFall · RoundLive
     │   ├── NotCoordinator · TooFewAccepted · CommitUnaccounted · ParentMismatch · WrongPhase
-    │   ├── WrongBeacon · NotAccepted · NotRefused · AttestationsMissing · RoundClosed
-    │   ├── RoundFinalisable
+    │   ├── NotAccepted · NotRefused · AttestationsMissing · RoundClosed · RoundFinalisable
     │   ├── AttestWindowClosed
     │   └── VotesMissing · NormCapExceeded · WeightOverflow · InvalidArgument · DeadlineNotPassed
     ├── SumError                     what a hospital finds wrong with a proposal (each has a code)
@@ -324,10 +323,6 @@ class ParentMismatch(ContractError):
 
 class WrongPhase(ContractError):
     """The round is in another phase."""
-
-
-class WrongBeacon(ContractError):
-    """The attestation names another beacon."""
 
 
 class NotAccepted(ContractError):

@@ -10,8 +10,8 @@ from ledger.errors import (
     AlreadyAnswered,
     AttestationsMissing,
     DeadlineNotPassed,
+    HeadMismatch,
     NotAccepted,
-    WrongBeacon,
     WrongPhase,
 )
 from ledger.facts import Event
@@ -58,11 +58,11 @@ class ClosingPhase(RoundBase):
             return
         live.attested |= bit
         self.equal(
-            live.proposal.beacon,
-            event.args["beacon"],
-            "attested beacon",
-            f"{who} attested another beacon than the proposal's",
-            WrongBeacon,
+            live.proposed_head,
+            event.args["proposedHead"],
+            "attested head",
+            f"{who} attested another history than the one that led to the proposal",
+            HeadMismatch,
             who,
         )
 

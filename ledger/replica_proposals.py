@@ -15,7 +15,6 @@ from ledger.errors import (
     InvalidArgument,
     NormCapExceeded,
     TooFewAccepted,
-    WrongBeacon,
 )
 from ledger.facts import Event
 from ledger.replica_round import RoundBase, RoundHistory
@@ -79,6 +78,7 @@ class ProposalPhase(RoundBase):
         ]
         types = ["uint256", *["bytes32"] * 3, *["uint256"] * 5, *["bytes32"] * 4]
         self.heads.record(event, Kind.PROPOSED, types, values, number)
+        live.proposed_head = self.heads.head
 
     def _turnout(self, live: RoundHistory, accepted: int) -> None:
         count, weight = accepted.bit_count(), live.weight_of(accepted)
@@ -139,7 +139,6 @@ class ProposalPhase(RoundBase):
             args["beacon"],
             "beacon",
             "the recorded beacon does not follow from sum, model and commits",
-            WrongBeacon,
         )
         cap = norm_cap(live.opening.norm_bound)
         for seat in known:

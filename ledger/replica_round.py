@@ -26,7 +26,11 @@ from ledger.statement import (
 
 @dataclass(kw_only=True)
 class RoundHistory:
-    """One round as the chain saw it; ``phase`` is where it stands, or stood when it was closed."""
+    """One round as the chain saw it.
+
+    ``phase`` is where it stands, or stood when it was closed; ``proposed_head`` the head right
+    after the proposal, which every attestation must name.
+    """
 
     opening: Opening
     opened_at: int
@@ -34,6 +38,7 @@ class RoundHistory:
     phase: Phase = Phase.COMMITTING
     commits: dict[int, Commit] = field(default_factory=dict)
     proposal: Proposal | None = None
+    proposed_head: bytes = bytes(32)
     attested: int = 0
     against: int = 0
     codes: dict[str, int] = field(default_factory=dict)

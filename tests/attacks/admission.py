@@ -133,7 +133,7 @@ def _accept(scene: Scene) -> None:
     assert proposal is not None
     assert proposal.accepted == 0b111
     world.attest(world.coordinator.serve(), (0, 1))
-    world.ledger.attest(world.accounts[ROGUE], proposal.round, proposal.beacon)
+    world.ledger.attest(world.accounts[ROGUE], proposal.round, world.ledger.round().proposed_head)
     assert world.coordinator.finish().outcome is Outcome.SUM_VERIFIED
 
 

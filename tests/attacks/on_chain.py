@@ -34,7 +34,6 @@ from ledger.errors import (
     TooFewAccepted,
     VotesMissing,
     WeightOverflow,
-    WrongBeacon,
     WrongPhase,
 )
 from ledger.statement import MAX_WEIGHT, Ballot, Mechanism, Outcome, Phase
@@ -194,7 +193,13 @@ def _charged(world: World, epsilon: int) -> Mechanism:
 
 def _proposal(world: World) -> Mapping[str, Any]:
     state = world.ledger.round()
-    return {"round": state.number, "beacon": state.beacon}
+    return {"round": state.number, "head": state.proposed_head}
+
+
+def _beacon(world: World) -> bytes:
+    proposal = world.ledger.proposal(2)
+    assert proposal is not None
+    return proposal.beacon
 
 
 def _refuse_rogue(world: World) -> None:
@@ -414,16 +419,23 @@ CASES = (
     ),
     _row(
         "attest_other_beacon",
-        "an attestation to another beacon",
-        WrongBeacon,
+        "an attestation to another proposal: its beacon, and so its head, is another",
+        HeadMismatch,
         lambda w: w.ledger.attest(w.accounts[0], 2, ONE),
+        stage="proposed",
+    ),
+    _row(
+        "attest_beacon_only",
+        "an attestation to the beacon, which leaves probes, totals and reasons open",
+        HeadMismatch,
+        lambda w: w.ledger.attest(w.accounts[0], 2, _beacon(w)),
         stage="proposed",
     ),
     _row(
         "attest_by_refused",
         "a refused hospital attests",
         NotAccepted,
-        lambda w: w.ledger.attest(w.accounts[ROGUE], 2, _proposal(w)["beacon"]),
+        lambda w: w.ledger.attest(w.accounts[ROGUE], 2, _proposal(w)["head"]),
         stage="all",
         prepare=_refuse_rogue,
         records={"Proposed": 1},

@@ -115,7 +115,7 @@ def _attest_by_hand(world: World, *seats: int) -> None:
     """Colluders attest without looking."""
     state = world.ledger.round()
     for seat in seats:
-        world.ledger.attest(world.accounts[seat], state.number, state.beacon)
+        world.ledger.attest(world.accounts[seat], state.number, state.proposed_head)
 
 
 def _false_probe(scene: Scene) -> None:

@@ -26,7 +26,7 @@ ENTRY = Entry(
     metrics={"train_loss": 0.25},
 )
 VERDICT = Verdict(
-    round=7, beacon=sha256(b"beacon"), kind="attested", code=0, model_digest=sha256(b"model")
+    round=7, proposed_head=sha256(b"head"), kind="attested", code=0, model_digest=sha256(b"model")
 )
 
 

@@ -53,7 +53,7 @@ class Meter:
         return self.random.randbytes(32)
 
     def to_proposal(self, prefix: str, refused: int = 0) -> bytes:
-        """Open, commit and propose; return the beacon."""
+        """Open, commit and propose; return the head of the proposal."""
         self.number += 1
         self.total = 0
         fields = (self.evm.call("head"), self.model, self.digest(), self.digest())
@@ -76,13 +76,13 @@ class Meter:
         receipt = self.meter(
             prefix + "propose", COORDINATOR, "propose", *fields, reasons, pack_probes(rows)
         )
-        return bytes(receipt.event("Proposed")["beacon"])
+        return bytes(receipt.event("HeadAdvanced")["head"])
 
     def whole_round(self, prefix: str) -> int:
         """Carry a round through; return what all its transactions cost."""
-        beacon = self.to_proposal(prefix)
+        head = self.to_proposal(prefix)
         for name in self.names:
-            self.meter(prefix + "attest", name, "attest", self.number, beacon)
+            self.meter(prefix + "attest", name, "attest", self.number, head)
         self.meter(prefix + "finalise", STRANGER, "finalise", self.number)
         self.model = self.proposed
         return self.total

@@ -94,7 +94,7 @@ class Oracle(MemberOracle):
             norm_bound=norm_bound,
             roster=frozenset(roster),
             roster_weight=sum(min(weight, weight_cap) for weight in roster.values()),
-            beacon=self.round.beacon,
+            proposed_head=self.round.proposed_head,
             proposed_model=self.round.proposed_model,
         )
         values = {
@@ -224,7 +224,7 @@ class Oracle(MemberOracle):
         current.accepted = set(chosen)
         current.accepted_weight = sum(map(self._effective, chosen))
         current.attest_deadline = time + current.attest_window
-        current.beacon, current.proposed_model = beacon, model_digest
+        current.proposed_model = model_digest
         values = {
             "round": number,
             "sumDigest": sum_digest,
@@ -250,20 +250,21 @@ class Oracle(MemberOracle):
                 self._commits_digest(),
             ],
         )
+        current.proposed_head = self.head
         values |= {"attestDeadline": current.attest_deadline, "reasons": reasons}
         return [*head, ("Proposed", values | {"probes": probes, "totals": packed})]
 
-    def attest(self, sender: str, time: int, number: int, beacon: bytes) -> Events:
+    def attest(self, sender: str, time: int, number: int, head: bytes) -> Events:
         """See ``IAggregationLedger.attest``."""
         current = self._answering(sender, time, number)
         if sender not in current.accepted:
             raise Refused("NotAccepted", sender, number)
         if sender in current.attested | current.against:
             raise Refused("AlreadyAnswered", sender, number)
-        if beacon != current.beacon:
-            raise Refused("WrongBeacon", current.beacon, beacon)
+        if head != current.proposed_head:
+            raise Refused("HeadMismatch", current.proposed_head, head)
         current.attested.add(sender)
-        return [("Attested", {"round": number, "hospital": sender, "beacon": beacon})]
+        return [("Attested", {"round": number, "hospital": sender, "proposedHead": head})]
 
     def dissent(self, sender: str, time: int, number: int, code: int) -> Events:
         """See ``IAggregationLedger.dissent``."""
@@ -337,7 +338,7 @@ class Oracle(MemberOracle):
             r.number, r.phase, r.commit_deadline, deadline, r.weight_cap, r.norm_bound,
             len(r.roster), r.roster_weight, r.accepted_weight, self._bitmap(r.committed),
             self._bitmap(r.accepted), self._bitmap(r.attested), self._bitmap(r.against),
-            r.open_head, r.beacon, r.proposed_model,
+            r.open_head, r.proposed_head, r.proposed_model,
         )  # fmt: skip
 
     def member(self, name: str) -> tuple[Any, ...]:

@@ -67,7 +67,7 @@ class LiveRound:
     attested: set[str] = field(default_factory=set)
     against: set[str] = field(default_factory=set)
     open_head: bytes = bytes(32)
-    beacon: bytes = bytes(32)
+    proposed_head: bytes = bytes(32)
     proposed_model: bytes = bytes(32)
 
 

@@ -129,7 +129,7 @@ class Pair:
     def attest(self, name: str, **changes: Any) -> str | None:
         """Attest as a hospital should, but for ``changes``."""
         current = self.oracle.round
-        fields = {"number": current.number, "beacon": current.beacon} | changes
+        fields = {"number": current.number, "head": current.proposed_head} | changes
         return self.do(name, "attest", *fields.values())
 
     def run_to_proposal(self, names: list[str]) -> None:

@@ -151,7 +151,12 @@ TABLE: list[tuple[str, Stage, Call, str]] = [
     # answers
     ("attest_before_proposal", all_committed, lambda p: p.attest(A), "WrongPhase"),
     ("attest_without_round", settled, lambda p: p.attest(A), "RoundClosed"),
-    ("attest_other_beacon", proposed, lambda p: p.attest(A, beacon=bytes(32)), "WrongBeacon"),
+    (
+        "attest_other_head",
+        proposed,
+        lambda p: p.attest(A, head=p.oracle.round.open_head),
+        "HeadMismatch",
+    ),
     ("attest_by_refused", proposed, lambda p: p.attest(D), "NotAccepted"),
     ("attest_by_stranger", proposed, lambda p: p.attest(STRANGER), "NotMember"),
     ("attest_twice", answers_over, lambda p: _early(p, lambda: p.attest(A)), "AlreadyAnswered"),

@@ -202,8 +202,8 @@ class Federation(RuleBasedStateMachine):
     @precondition(in_phase(ATTESTING))
     @rule(who=people, other=rarely, wrong=rarely)
     def attest(self, who: str, other: bool, wrong: bool) -> None:
-        beacon = bytes(32) if other else self.live.beacon
-        self.pair.attest(who, number=self.number(wrong), beacon=beacon)
+        head = self.live.open_head if other else self.live.proposed_head
+        self.pair.attest(who, number=self.number(wrong), head=head)
 
     @precondition(in_phase(ATTESTING))
     @rule(leave_out=st.sampled_from([0, 0, 0, 1, 2]), late=st.booleans())

@@ -237,11 +237,12 @@ class Federation:
             reasons=self.refused,
             probes=self.probes,
         )
+        head = self.ledger.round().proposed_head
         for i in self.accepted:
             if i in self.dissents:
                 self.ledger.dissent(self.parties[i].account, self.round, self.dissents[i])
             else:
-                self.ledger.attest(self.parties[i].account, self.round, beacon)
+                self.ledger.attest(self.parties[i].account, self.round, head)
         if self.dissents:
             self.ledger.abort(self.coordinator, self.round)
         else:

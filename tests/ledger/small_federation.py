@@ -79,9 +79,7 @@ class Federation:
             reasons=reasons,
             probes={seat: PROBE_ROWS[seat] for seat in accepted},
         )
-        proposal = self.ledger.proposal(number)
-        assert proposal is not None
-        return proposal.beacon
+        return self.ledger.round().proposed_head
 
     def round(self, epsilon: int = 0) -> int:
         """Run one round in which the last hospital is refused and contests it."""
@@ -89,9 +87,9 @@ class Federation:
         for hospital in self.hospitals:
             self.commit(hospital, number, epsilon)
         last = len(self.hospitals) - 1
-        beacon = self.propose(number, {last: InertUpdate.code})
+        head = self.propose(number, {last: InertUpdate.code})
         for hospital in self.hospitals[:last]:
-            self.ledger.attest(hospital, number, beacon)
+            self.ledger.attest(hospital, number, head)
         self.ledger.contest(self.hospitals[last], number, InertUpdate.code)
         self.ledger.finalise(self.hospitals[0], number)
         return number

@@ -48,7 +48,6 @@ from ledger.errors import (
     Unconfirmed,
     VotesMissing,
     WeightOverflow,
-    WrongBeacon,
     WrongLedger,
     WrongPhase,
 )
@@ -324,16 +323,16 @@ REVERTS: dict[str, tuple[Act, type[ContractError], dict[str, object]]] = {
         WrongPhase,
         {"phase": Phase.COMMITTING},
     ),
-    "another beacon": (
+    "another head": (
         lambda c, f: _close_then(
-            c, f, lambda n: f.ledger.attest(f.hospitals[0], n, sha256(b"beacon"))
+            c, f, lambda n: f.ledger.attest(f.hospitals[0], n, sha256(b"head"))
         ),
-        WrongBeacon,
-        {"given": sha256(b"beacon")},
+        HeadMismatch,
+        {"given": sha256(b"head")},
     ),
     "attested by the refused": (
         lambda c, f: _close_then(
-            c, f, lambda n: f.ledger.attest(f.hospitals[2], n, f.ledger.round().beacon)
+            c, f, lambda n: f.ledger.attest(f.hospitals[2], n, f.ledger.round().proposed_head)
         ),
         NotAccepted,
         {"round": 1},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from contracts.artefact import load_artefact
 from ledger.audit_record import open_record
 from ledger.chain_types import LedgerEvent
@@ -47,10 +49,8 @@ def eventful(chain: DevChain) -> Federation:
         reasons={},
         probes={seat: PROBE_ROWS[seat] for seat in (0, 3)},
     )
-    proposal = ledger.proposal(short)
-    assert proposal is not None
     for hospital in (first, newcomer):
-        ledger.attest(hospital, short, proposal.beacon)
+        ledger.attest(hospital, short, ledger.round().proposed_head)
     ledger.finalise(newcomer, short)
 
     for voter in (first, second, newcomer):
@@ -78,3 +78,20 @@ def test_a_history_with_every_event_is_followed_to_the_same_head() -> None:
     assert history.head == fed.ledger.head()
     events: list[LedgerEvent] = fed.ledger.events()
     assert {event.name for event in events} == EVERY
+
+
+def test_an_attestation_to_another_head_names_its_hospital() -> None:
+    """Were one on a chain whose node or contract let it pass, the audit would not."""
+    chain = DevChain()
+    fed = found(chain.web3)
+    fed.round()
+    anchors, book = fed.ledger.anchors, Book()
+    opened = open_record(collect_backend(chain.tester.backend, anchors), anchors, book)
+    events = list(opened.events)
+    place = next(i for i, event in enumerate(events) if event.name == "Attested")
+    args = {**events[place].args, "proposedHead": fed.ledger.opening(1).open_head}
+    events[place] = replace(events[place], args=args)
+    replay_events(events, anchors.domain, book)
+    assert [(item.error, item.check, item.hospital) for item in book.findings] == [
+        ("HeadMismatch", "attested head", fed.hospitals[0].address)
+    ]
