@@ -47,7 +47,7 @@ def simulate(
         Option(help="iid, silos, source, dirichlet:ALPHA, quantity:ALPHA, feature:STRENGTH."),
     ] = None,
     learner: Annotated[
-        str | None, Option(help="Model family: vit, cnn or an installed one.")
+        str | None, Option(help="Model family: vit, cnn, resnet18 and others (docs/learners.md).")
     ] = None,
     size: Annotated[int | None, Option(help="Pixels a side the model sees.")] = None,
     epochs: Annotated[int | None, Option(help="Local passes a round.")] = None,

@@ -80,6 +80,16 @@ def test_batch_norm_travels_but_its_counts_do_not() -> None:
     assert set(decode_model(encode_model(model), Manifest.of_model(model))) == set(shared)
 
 
+def test_spectral_norms_vectors_travel() -> None:
+    learner = small("cnn")
+    module = learner.build(0)
+    nn.utils.parametrizations.spectral_norm(learner.head(module))
+    shared = learner.shared(module)
+    assert {name for name in shared if name.endswith(("._u", "._v"))} == {
+        "head.parametrizations.weight.0._u", "head.parametrizations.weight.0._v",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [

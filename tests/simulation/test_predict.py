@@ -189,6 +189,15 @@ def test_a_folder_of_films_as_json_csv_and_text(run: Path, data: Path, tmp_path:
     )  # a batch of another size adds up in another order
 
 
+def test_dicom_films_are_told_of_as_well(run: Path, tmp_path: Path) -> None:
+    write_phantoms(tmp_path / "dicom", 2, 0, size=32, layout="dicom", test_share=0.0)
+    found = json.loads(ask(predict, run, tmp_path / "dicom", "--json"))
+    assert found["films"]
+    assert all(len(film["findings"]) == len(FINDINGS) for film in found["films"])
+    one = next(path for path in films(tmp_path / "dicom"))
+    assert len(json.loads(ask(predict, run, one, "--json"))["films"]) == 1
+
+
 def test_the_calibration_is_kept_and_belongs_to_its_model(run: Path, data: Path) -> None:
     target = load_nih(data, "test").records[0].image
     first = json.loads(ask(predict, run, target, "--json"))
