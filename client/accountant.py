@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ledger.epsilon import cumulative_micro
 from ledger.errors import AccountantRollback, BudgetExhausted, JournalCorrupt, PolicyError
+from ledger.files import storage_error
 from ledger.sqlite import refused
 from ledger.statement import Mechanism
 from ledger.steps import step
@@ -50,13 +51,17 @@ class Accountant:
 
     Raises:
         JournalCorrupt: the file is not such a record.
+        OutputError: it cannot be made (a full or read-only disk by name).
         PolicyError: the record is another federation's.
     """
 
     def __init__(self, path: Path, *, opening: int = 0, federation: str = "") -> None:
         self._path = path
         if path.parent.is_dir() and not path.exists():
-            path.touch(mode=0o600)
+            try:
+                path.touch(mode=0o600)
+            except OSError as error:
+                raise storage_error(path, error) from None
         with self._open() as database:
             database.executescript(_SCHEMA)
             database.execute("INSERT OR IGNORE INTO opening VALUES (0, ?)", (opening,))
