@@ -20,7 +20,7 @@ $(VENV)/bin/python:
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo "Installing the pinned Python packages (a few minutes the first time)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
 contracts/node_modules/.installed: contracts/package.json contracts/package-lock.json $(VENV)/.installed
@@ -41,7 +41,7 @@ check: setup ## Lint, format, types, import floors
 
 test: check ## All of the above and every test
 	PATH="$$PWD/$(BIN):$$PATH" $(BIN)/pytest -q -n 2 --dist loadfile -m 'not e2e'
-	PATH="$$PWD/$(BIN):$$PATH" $(BIN)/pytest -q -m e2e
+	PATH="$$PWD/$(BIN):$$PATH" $(BIN)/pytest -q -n 2 --dist loadgroup -m e2e
 
 attack: setup ## Run the attack catalogue and print its table
 	$(BIN)/python -m tests.attacks

@@ -20,7 +20,7 @@ learner_options = { width = 8 }
 rounds = 2
 commit_window = 600
 attest_window = 300
-cpus = 2
+cpus = 1
 epsilon = "off"
 """
 

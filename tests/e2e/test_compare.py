@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.conftest import thoracle
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600), pytest.mark.xdist_group("compare")]
 
 GRID = """
 [settings]
@@ -19,7 +19,7 @@ learner_options = { width = 8 }
 rounds = 2
 commit_window = 600
 attest_window = 300
-cpus = 2
+cpus = 1
 [variants.adaptive]
 server = { name = "fedadam", rate = 0.01 }
 train_options = { proximal = 0.1 }

@@ -12,7 +12,7 @@ from pydicom import dcmread
 from ledger.node_process import find_anvil
 from simulation.phantoms import write_phantoms
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600), pytest.mark.xdist_group("identifiers")]
 CONFIG = """
 data = "films"
 size = 32
@@ -22,7 +22,7 @@ hospitals = 2
 rounds = 1
 commit_window = 120
 attest_window = 60
-cpus = 2
+cpus = 1
 epsilon = "off"
 """
 IDENTIFYING = (

@@ -12,7 +12,7 @@ import pytest
 
 from ledger.node_process import find_anvil
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600), pytest.mark.xdist_group("private")]
 CONFIG = """
 patients = 110
 size = 32
@@ -23,7 +23,7 @@ steps = 2
 sample_rate = 0.3
 commit_window = 900
 attest_window = 600
-cpus = 2
+cpus = 1
 insecure_noise = true
 """
 

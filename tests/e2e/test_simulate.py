@@ -1,18 +1,15 @@
-"""The real thing, small: Flower's engine, anvil, the command line, and hospitals that fail."""
+"""The real thing, small: Flower's engine, anvil, the command line."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.conftest import thoracle
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
-ROOT = Path(__file__).resolve().parents[2]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600), pytest.mark.xdist_group("undisturbed")]
 
 
 @pytest.fixture
@@ -62,17 +59,3 @@ def test_a_used_folder_is_refused_in_one_sentence(run: Path) -> None:
     assert "not empty" in done.stderr
     assert len(done.stderr.strip().splitlines()) <= 2
     assert "Traceback" not in done.stderr
-
-
-def test_hospitals_that_fail_cost_only_their_own_place(tmp_path: Path) -> None:
-    done = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-m", "tests.e2e.failing_run", str(tmp_path / "run")],
-        cwd=ROOT, capture_output=True, text=True, timeout=500, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    rounds = json.loads(done.stdout.splitlines()[-1])
-    assert [row["outcome"] for row in rounds] == ["SUM_VERIFIED"] * 2
-    for row in rounds:
-        assert (row["accepted"], row["failed"]) == (2, 4)
-    audit = thoracle("audit", "verify", "run", cwd=tmp_path)
-    assert audit.returncode == 0, audit.stdout
