@@ -39,7 +39,7 @@ from ledger.statement import Outcome, Unit
 from ledger.witness import Witness
 from tests.ledger.small_federation import Federation, account, found
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("anvil")]
+pytestmark = [pytest.mark.e2e]
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.conftest import thoracle
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600), pytest.mark.xdist_group("compare")]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 GRID = """
 [settings]

@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.conftest import thoracle
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600), pytest.mark.xdist_group("failing")]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 ROOT = Path(__file__).resolve().parents[2]
 
 

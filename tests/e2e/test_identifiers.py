@@ -12,7 +12,7 @@ from pydicom import dcmread
 from ledger.node_process import find_anvil
 from simulation.phantoms import write_phantoms
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600), pytest.mark.xdist_group("identifiers")]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 CONFIG = """
 data = "films"
 size = 32

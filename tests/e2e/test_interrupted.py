@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.conftest import SMALL, command, model_names, thoracle
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900), pytest.mark.xdist_group("undisturbed")]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
 def start(folder: Path, *words: str, until: str) -> subprocess.Popen[str]:

@@ -12,7 +12,7 @@ import pytest
 
 from ledger.node_process import find_anvil
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600), pytest.mark.xdist_group("private")]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 CONFIG = """
 patients = 110
 size = 32
