@@ -44,6 +44,11 @@ def moment_names(name: str) -> tuple[str, str]:
     return FIRST + slashed, SECOND + slashed
 
 
+def is_moment(name: str) -> bool:
+    """Say whether a tensor of this name is one of the server's moments."""
+    return name.startswith((FIRST, SECOND))
+
+
 @dataclass(frozen=True, kw_only=True)
 class ServerRule:
     """A rule and its constants; ``fedavg`` uses none.
@@ -135,7 +140,7 @@ def next_model(
     steered = 0
     for name in before:
         first, second = moment_names(name)
-        if name.startswith((FIRST, SECOND)):
+        if is_moment(name):
             continue
         if first not in before or second not in before:
             continue

@@ -41,10 +41,10 @@ from client.learners.losses import (
     balance_weights,
     positive_logits,
 )
+from client.learners.phase import SUPERVISED, Phase, Supervised
 from ledger.errors import ConfigError
-from ledger.server_rule import FIRST, SECOND, moment_names
+from ledger.server_rule import is_moment, moment_names
 
-SUPERVISED = "supervised"
 MAX_LABELS = 256
 MAX_INPUT_SIZE = 1024
 SHARED, NORMS_LOCAL, HEAD = "", "norms", "head"
@@ -77,7 +77,7 @@ class Learner(ABC):
 
     name: ClassVar[str]
     phases: ClassVar[tuple[str, ...]] = (SUPERVISED,)
-    """Spans of rounds with an objective of their own, in order."""
+    """Spans of rounds with an objective of their own, in order; ``phase`` gives each."""
     channels: ClassVar[int] = 1
 
     labels: int = 14
@@ -182,8 +182,22 @@ class Learner(ABC):
             attach_moments(module, set(self.local_tensors(module)))
         return module
 
-    def shared(self, module: nn.Module, phase: str = SUPERVISED) -> tuple[str, ...]:  # noqa: ARG002 - for learners that share less
-        """Return the sorted names of the tensors that travel in this phase (see the module)."""
+    def phase(self, name: str) -> Phase:
+        """Return one of ``phases``.
+
+        Raises:
+            ConfigError: this learner has no such phase.
+        """
+        if name != SUPERVISED or name not in self.phases:
+            known = ", ".join(self.phases)
+            raise ConfigError(f"learner {self.name} has no phase {name!r}; it has {known}")
+        return Supervised(self)
+
+    def shared(self, module: nn.Module) -> tuple[str, ...]:
+        """Return the sorted names of the tensors of the model file (see the module).
+
+        In one phase only the changes of ``Phase.travels`` are summed; the rest stay as they are.
+        """
         parameters = dict(module.named_parameters())
         aliases = dict(module.named_parameters(remove_duplicate=False))
         buffers = [
@@ -264,5 +278,5 @@ def attach_moments(module: nn.Module, local: set[str]) -> None:
 def drop_moments(module: nn.Module) -> None:
     """Take the server's moments off a module that will not be trained any more."""
     for name in [name for name, _ in module.named_buffers(recurse=False)]:
-        if name.startswith((FIRST, SECOND)):
+        if is_moment(name):
             delattr(module, name)

@@ -1,0 +1,105 @@
+"""What a phase is: a span of rounds with an objective, and parameters, of its own.
+
+A learner's ``phases`` names them in order; ``Learner.phase`` gives each. One phase serves plain
+and private training alike, because its loss is *one number an image*: everything an image's loss
+needs beside the image and its labels (random choices, generated images) is drawn beforehand by
+``draw``, row by row. Under differential privacy the same loss is differentiated image by image
+(``torch.func``), so a patient touches nothing but its own term.
+
+A phase may also train parameters on no image at all (a generator on its critic's opinion of noise):
+those are ``free``, for what they learn is computed from released parameters alone, which costs no
+privacy (post-processing: Dwork and Roth 2014, proposition 2.1).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+from torch import Generator, Tensor, nn
+
+from ledger.server_rule import is_moment
+
+if TYPE_CHECKING:
+    from client.learners.interface import Learner
+
+SUPERVISED = "supervised"
+Draws = dict[str, Tensor]
+"""By name, tensors whose row i belongs to image i alone."""
+
+
+class Phase(ABC):
+    """One span of rounds.
+
+    Attributes:
+        name: what rounds call it.
+        scored: whether the findings that a model tells after such a round mean anything.
+    """
+
+    name: ClassVar[str]
+    scored: ClassVar[bool] = False
+
+    @abstractmethod
+    def trained(self, module: nn.Module) -> tuple[str, ...]:
+        """Return the sorted names of the parameters that images train."""
+
+    def free(self, module: nn.Module) -> tuple[str, ...]:  # noqa: ARG002 - most have none
+        """Return the sorted names of the parameters that only generated input trains."""
+        return ()
+
+    def buffers(self, module: nn.Module) -> tuple[str, ...]:  # noqa: ARG002 - most have none
+        """Return the sorted names of the floating buffers that a training step changes."""
+        return ()
+
+    def travels(self, module: nn.Module) -> tuple[str, ...]:
+        """Return the sorted names of the tensors whose changes a round of this phase sums."""
+        return tuple(sorted({*self.trained(module), *self.free(module), *self.buffers(module)}))
+
+    def draw(
+        self,
+        module: nn.Module,  # noqa: ARG002 - most draw nothing
+        images: Tensor,  # noqa: ARG002
+        labels: Tensor,  # noqa: ARG002
+        generator: Generator,  # noqa: ARG002
+    ) -> Draws:
+        """Draw what the loss of each image needs beside it; called without gradients.
+
+        Row i may depend on image i, its labels and the module's parameters, and on no other image.
+
+        Args:
+            module: as it is before the step.
+            images: (B, C, S, S) float32, standardised.
+            labels: (B, L) of 1, 0, -1 and -2.
+            generator: where every random choice comes from.
+        """
+        return {}
+
+    @abstractmethod
+    def loss(self, module: nn.Module, images: Tensor, labels: Tensor, draws: Draws) -> Tensor:
+        """Return one loss an image (B,); it must hold for B = 1 and under ``torch.func.vmap``."""
+
+    def free_loss(self, module: nn.Module, count: int, generator: Generator) -> Tensor:
+        """Return the loss (a scalar) of the free parameters over ``count`` generated images."""
+        raise NotImplementedError
+
+
+class Supervised(Phase):
+    """The learner's own loss on labelled images; the phase of a learner that says nothing."""
+
+    name = SUPERVISED
+    scored = True
+
+    def __init__(self, learner: Learner) -> None:
+        self._learner = learner
+
+    def trained(self, module: nn.Module) -> tuple[str, ...]:
+        """Return every parameter that gradients reach."""
+        return tuple(sorted(n for n, p in module.named_parameters() if p.requires_grad))
+
+    def travels(self, module: nn.Module) -> tuple[str, ...]:
+        """Return all that the learner shares, running statistics among it, but moments."""
+        return tuple(n for n in self._learner.shared(module) if not is_moment(n))
+
+    def loss(self, module: nn.Module, images: Tensor, labels: Tensor, draws: Draws) -> Tensor:  # noqa: ARG002
+        """Return the learner's loss of the module's logits."""
+        return self._learner.loss(module(images), labels)
