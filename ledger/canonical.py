@@ -19,7 +19,8 @@ from ledger.errors import InvalidStatement, MalformedUpdate, NonCanonicalUpdate,
 
 MAX_DEPTH = 32
 """Deepest nesting of a JSON value that is written or read."""
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
+"""A string, or what is left from a quote that never closes: so each byte is looked at once."""
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 _BYTES, _INT, _STR = b"\x01", b"\x02", b"\x03"

@@ -233,16 +233,17 @@ class TransactionLog:
         return sent
 
     def _unsure(self, node: Node) -> tuple[Entry, ...]:
-        """Return the entries that a chain may lack: those after the newest that it has.
+        """Return the entries that a chain may lack: what never was mined, and the newest.
 
-        A chain that forgets, forgets from its end; so a journal of any length costs one look-up
-        where nothing was lost.
+        A chain that forgets, forgets from its end: what was mined before the newest that it still
+        has needs no look-up, so a journal of any length costs one where nothing was lost.
         """
         entries = self.entries()
-        mined = [entry for entry in entries if entry.mined is not None]
-        for place in range(len(mined), 0, -1):
-            if node.look_up(mined[place - 1].tx_hash) is not None:
-                return entries[place - 1 :]
+        for place in reversed(range(len(entries))):
+            entry = entries[place]
+            if entry.mined is not None and node.look_up(entry.tx_hash) is not None:
+                never = (before for before in entries[:place] if before.mined is None)
+                return (*never, *entries[place:])
         return entries
 
     def _resend(self, node: Node, entry: Entry) -> bool:

@@ -48,7 +48,7 @@ def erase(
     from ledger.bundle import FILE
     from ledger.findings import Book
     from ledger.run_facts import open_source, read_facts
-    from server.retention import destroy_keys, plan_erasure
+    from server.retention import destroy_keys, key_files, plan_erasure
     from server.retention import erase as carry_out
     from server.store import RunStore
 
@@ -59,14 +59,16 @@ def erase(
     history = audit_chain(read_facts(open_source(run), record=record), book).history
     if history is None or any(item.severity == "failure" for item in book.findings):
         raise BundleInvalid("the run's chain does not hold: audit it before erasing anything")
+    ended = _all_ended(run, history) if keys else 0  # refuses before anything is gone
     with RunStore(run) as store:
         plan = plan_erasure(store, history, before)
+        if keys:
+            plan = replace(plan, keys=tuple(path.name for path in key_files(run)))
         if not dry:
             carry_out(store, plan)
         if keys and not dry:
-            rounds = _all_ended(run, history)
-            reason = f"destroyed after round {rounds}, the audit window being over"
-            plan = replace(plan, keys=destroy_keys(run, reason=reason, time=int(time.time())))
+            reason = f"destroyed after round {ended}, the audit window being over"
+            destroy_keys(run, reason=reason, time=int(time.time()))
     _tell(plan, done=not dry, as_json=as_json)
 
 

@@ -106,10 +106,15 @@ def destroy_keys(run: Path, *, reason: str, time: int) -> tuple[str, ...]:
         reason: one line for the auditor; it stands on the tombstone.
         time: Unix seconds.
     """
-    paths = sorted((run / "keys").glob("seal-*.json"))
+    paths = key_files(run)
     for path in paths:
         destroy_seal_key(path, reason=reason, time=time)
     return tuple(path.name for path in paths)
+
+
+def key_files(run: Path) -> tuple[Path, ...]:
+    """Return the files of a run's sealing keys, tombstones among them."""
+    return tuple(sorted((run / "keys").glob("seal-*.json")))
 
 
 def _over(store: RunStore, past: RoundHistory, closed: int) -> frozenset[str]:

@@ -167,3 +167,10 @@ def test_deep_nesting_is_refused_before_the_parser_can_overflow_the_stack() -> N
     assert parse_json(b'"' + b"[" * 1000 + b'"', 1 << 22) == "[" * 1000
     assert parse_json(b'["\\"[[[[", {"a": "}"}]', 100) == ['"[[[[', {"a": "}"}]
     assert parse_json(b"[" * 32 + b"]" * 32, 100) is not None
+
+
+def test_a_quote_that_never_closes_is_looked_at_once() -> None:
+    """Two megabytes of quotes: looked at again from each of them, this would take hours."""
+    with pytest.raises(MalformedUpdate):
+        parse_json(b'"' + b'\\"' * (1 << 20), 1 << 22)
+    assert parse_json(b'"' + b'\\"' * (1 << 20) + b'"', 1 << 22) == '"' * (1 << 20)

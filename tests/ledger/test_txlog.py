@@ -234,3 +234,15 @@ def test_replay_of_a_long_journal_asks_only_about_its_end(path: Path) -> None:
     assert log.replay(node) == 2
     assert len(asked) <= 8
     log.close()
+
+
+def test_replay_sends_again_what_never_was_mined_wherever_it_stands(path: Path) -> None:
+    log, node = TransactionLog(path), Node(path)
+    for raw in (b"one", b"two", b"three"):
+        log.signed(raw)
+    log.mined(mined(b"two", 1))
+    node.chain[keccak(b"two")] = mined(b"two", 1)
+    assert log.replay(node) == 2
+    assert keccak(b"one") in node.chain
+    assert keccak(b"three") in node.chain
+    log.close()

@@ -220,6 +220,8 @@ def test_the_command_erases_and_destroys(world: World, played: tuple[World, Mark
     early = CliRunner().invoke(build_app(), ["audit", "erase", str(world.run), "--keys"])
     assert "4 of 5 rounds have ended" in str(early.exception)
     replace(spec, plan=replace(plan, rounds=ROUNDS)).write(world.run)
+    assert said("erase", "--dry-run", "--keys")["keys"] == ["seal-1.json"]
+    assert said("verify")["reached"] == ["chain", "models", "replay"]  # still there
     assert said("erase", "--keys")["keys"] == ["seal-1.json"]
     after = said("verify")
     assert (after["clean"], after["reached"]) == (True, ["chain", "models"])
