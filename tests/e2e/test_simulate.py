@@ -1,15 +1,21 @@
-"""The real thing, small: Flower's engine, anvil, the command line."""
+"""The real thing, small: Flower's engine, anvil, the command line; and stopped on the way.
+
+One file, so that the undisturbed run that all of these look at is made once.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import thoracle
+from tests.e2e.conftest import SMALL, model_names, thoracle
+from tests.e2e.processes import anvil_of, ended, start
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
 @pytest.fixture
@@ -59,3 +65,34 @@ def test_a_used_folder_is_refused_in_one_sentence(run: Path) -> None:
     assert "not empty" in done.stderr
     assert len(done.stderr.strip().splitlines()) <= 2
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the node by /proc")
+def test_a_run_stopped_twice_ends_in_the_models_of_an_undisturbed_run(
+    tmp_path: Path, undisturbed: Path
+) -> None:
+    (tmp_path / "small.toml").write_text(SMALL)
+    process = start(
+        tmp_path, "simulate", "--config", "small.toml", "--out", "run",
+        until="Round 1: sum verified",
+    )  # fmt: skip
+    os.kill(anvil_of(tmp_path), signal.SIGKILL)
+    told = ended(process)
+    assert process.returncode == 1
+    assert "LedgerUnavailable" in told
+    assert "Traceback" not in told
+
+    process = start(tmp_path, "simulate", "--resume", "run", until="Taking up the run")
+    process.send_signal(signal.SIGINT)
+    told = ended(process)
+    assert process.returncode == 130
+    assert "thoracle simulate --resume run" in told
+    assert "Traceback" not in told
+
+    done = thoracle("simulate", "--resume", "run", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = (tmp_path / "run" / "metrics.csv").read_text().splitlines()[1:]
+    assert [row.split(",")[1] for row in rows] == ["SUM_VERIFIED"] * 2
+    assert model_names(tmp_path / "run") == model_names(undisturbed / "one")
+    audit = thoracle("audit", "verify", "run", cwd=tmp_path)
+    assert audit.returncode == 0, audit.stdout
