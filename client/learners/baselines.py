@@ -155,6 +155,14 @@ class EfficientNetB4(TimmLearner):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MobileNetV2(TimmLearner):
+    """Inverted residuals (Sandler et al., CVPR 2018): small enough for two cores."""
+
+    name: ClassVar[str] = "mobilenetv2"
+    architecture: ClassVar[str] = "mobilenetv2_100"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Xception(TimmLearner):
     """Depthwise separable convolutions (Chollet, CVPR 2017)."""
 

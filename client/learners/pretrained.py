@@ -4,6 +4,9 @@ They belong to the initial model, whose digest the contract is deployed with, an
 no learner's description names them, so no coordinator can make a hospital open a file. A file is
 ``.safetensors``, or a ``torch.save``d state dict (read with ``weights_only``: no code runs).
 
+Torchvision and timm name the same network's tensors differently; where no name is known, but all
+tensors stand in the same order with the same shapes, the order counts (``in_our_names``).
+
 What was trained elsewhere rarely fits whole. A first convolution of three channels is summed to
 one (a grey image is three equal channels); a head of other classes, and norms that this learner
 has replaced, start from the seed. What was taken and what was not is returned, never guessed; a
@@ -61,6 +64,7 @@ def load_pretrained(module: nn.Module, learner: Learner, source: str) -> Pretrai
         ConfigError: the hub is asked for a learner that timm does not have, or cannot be reached.
     """
     given = _from_hub(learner) if source == HUB else _from_file(Path(source))
+    given = in_our_names(given, module.state_dict())
     own = {name: t for name, t in module.state_dict().items() if t.is_floating_point()}
     head = learner.head(module)
     heads = {id(tensor) for tensor in head.state_dict(keep_vars=True).values()}
@@ -93,6 +97,27 @@ def load_pretrained(module: nn.Module, learner: Learner, source: str) -> Pretrai
         fresh=tuple(sorted(set(own) - set(taken))),
         share=share,
     )
+
+
+def in_our_names(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return the weights of the same network under our names, if only the names differ.
+
+    Torchvision's ``features.1.conv.0.0.weight`` is timm's ``blocks.0.0.conv_dw.weight``; both list
+    their tensors in the order of computation. So where not one name is known, the numbers of
+    tensors are equal, and so is every shape in order (but a first convolution of colour images,
+    and the last two tensors, the head of other classes), the order tells which is which.
+
+    Args:
+        given: of a file, in its order.
+        own: of the network, in its order.
+    """
+    if set(given) & set(own) or len(given) != len(own):
+        return given
+    pairs = list(zip(own, given.values(), strict=True))
+    for name, found in pairs[:-2]:
+        if found.shape != own[name].shape and not _is_colour(found, own[name]):
+            return given
+    return dict(pairs)
 
 
 def _is_colour(found: Tensor, own: Tensor) -> bool:

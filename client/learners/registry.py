@@ -22,6 +22,7 @@ BUILT_IN: MappingProxyType[str, str] = MappingProxyType(
         "resnet18": "client.learners.baselines:ResNet18",
         "densenet121": "client.learners.baselines:DenseNet121",
         "efficientnet_b4": "client.learners.baselines:EfficientNetB4",
+        "mobilenetv2": "client.learners.baselines:MobileNetV2",
         "xception": "client.learners.baselines:Xception",
         "vit_tiny": "client.learners.baselines:ViTTiny",
         "vit_small": "client.learners.baselines:ViTSmall",

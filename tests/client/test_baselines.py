@@ -22,8 +22,8 @@ from ledger.errors import ConfigError, DataError, UnsupportedModule
 from ledger.manifest import Manifest, decode_model, encode_model
 
 PARAMETERS = {
-    "resnet18": 11.2, "densenet121": 7.0, "efficientnet_b4": 17.6, "xception": 20.8,
-    "vit_tiny": 5.4, "vit_small": 21.4,
+    "resnet18": 11.2, "densenet121": 7.0, "efficientnet_b4": 17.6, "mobilenetv2": 2.2,
+    "xception": 20.8, "vit_tiny": 5.4, "vit_small": 21.4,
 }  # fmt: skip
 """Millions, with one input channel and three labels."""
 
@@ -122,6 +122,26 @@ def test_colour_weights_become_grey_and_the_head_stays_fresh(tmp_path: Path, suf
     assert (found.adapted, found.source) == (("conv1.weight",), path.name)
     assert set(found.fresh) == {"fc.bias", "fc.weight"}
     assert 0.99 < found.share < 1
+
+
+def test_weights_under_other_names_are_known_by_their_order(tmp_path: Path) -> None:
+    """As torchvision's file of MobileNetV2 is: the same 314 tensors, called features.0.0.weight."""
+    learner = small("mobilenetv2", norm="batch")
+    donor = learner.build(5).state_dict()
+    given = {f"features.{place}": tensor for place, tensor in enumerate(donor.values())}
+    given["features.0"] = torch.rand(32, 3, 3, 3)
+    path = tmp_path / "mobilenet.pth"
+    torch.save(given, path)
+    module = learner.build(0)
+    found = load_pretrained(module, learner, str(path))
+    assert torch.equal(
+        module.state_dict()["blocks.3.0.conv_dw.weight"], donor["blocks.3.0.conv_dw.weight"]
+    )
+    assert (found.adapted, len(found.fresh)) == (("conv_stem.weight",), 2)
+    swapped = dict(zip(given, reversed(given.values()), strict=True))
+    torch.save(swapped, path)
+    with pytest.raises(DataError, match="another network"):
+        load_pretrained(module, learner, str(path))
 
 
 def test_weights_that_hardly_fit_or_carry_code_are_refused(tmp_path: Path) -> None:
