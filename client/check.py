@@ -10,7 +10,7 @@ has one name, wherever it is seen:
 4. our own recorded probes are those of our own update (a coordinator that lies about us alone);
 5. the contract's totals are the weighted sums of the recorded probes, and those of the served sum
    (a wrong sum, weight, or set of hospitals is caught here by *every* honest hospital);
-6. base + sum is the proposed model, bit for bit.
+6. base + sum is the proposed model, bit for bit, and what does not travel is the base's.
 
 Step 4 comes before step 5 because a false probe breaks both, and only the hospital it was forged
 for can tell why.
@@ -132,7 +132,7 @@ class OwnUpdate:
     Attributes:
         seal_digest: of the ciphertext it sent.
         opening_digest: of the update it sealed.
-        q: the update itself, int16, shape ``(d,)``.
+        q: the update itself, int16, shape ``(u,)``.
     """
 
     seal_digest: bytes
@@ -231,7 +231,7 @@ def _decode_sum(case: Case) -> NDArray[np.int64]:
     if sha256(case.sum_bytes) != case.proposal.sum_digest:
         raise SumMismatch("the served sum is not the one whose digest was proposed")
     try:
-        return decode_tensors(case.sum_bytes, case.terms.manifest, "I64")
+        return decode_tensors(case.sum_bytes, case.terms.update, "I64")
     except CodecError as error:
         raise SumMismatch(f"the proposed sum is not a canonical one: {error}") from None
 
@@ -276,7 +276,7 @@ def _recompute_model(case: Case, total: NDArray[np.int64], weight: int) -> bytes
     try:
         rule = ServerRule.of_config(case.terms.config)
         exponent = case.terms.quantiser.step_exponent
-        vector = next_model(manifest, case.base, total, weight, exponent, rule)
+        vector = next_model(manifest, case.terms.update, case.base, total, weight, exponent, rule)
     except ConfigError as error:
         raise ModelDigestMismatch(f"the next model cannot be computed: {error}") from None
     except NonFiniteUpdate:
@@ -291,12 +291,12 @@ def recheck_own(case: Case, opening_bytes: bytes, sealed: bytes) -> None:
     """Check this hospital's own finished update the way the coordinator should have.
 
     Raises:
-        CodecError: the spooled update is not a canonical update of this model.
+        CodecError: the spooled update is not a canonical update of what travels.
         OpeningMismatch: it is not the one that was committed.
         NormExceeded: its norm is over the round's bound.
     """
     mine = case.commits[case.hospital]
-    salt, update, q = decode_opening(opening_bytes, case.terms.manifest)
+    salt, update, q = decode_opening(opening_bytes, case.terms.update)
     found = opening_digest(
         case.domain, case.hospital, case.opening.base_model, case.opening.round, salt, update
     )

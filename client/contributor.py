@@ -111,7 +111,7 @@ class Contributor:
                 round=number,
                 base_model=opening.base_model,
                 key_epoch=order.key_epoch,
-                manifest=terms.manifest,
+                update=terms.update,
                 quantiser=terms.quantiser,
                 public_keys=order.public_keys,
             ),

@@ -22,7 +22,8 @@ class TrainedUpdate:
     """What a training gives back.
 
     Attributes:
-        model: the trained model, with exactly the tensors of the base.
+        model: the tensors that travel in the round (``ledger.travels``), and no others, after
+            training.
         mechanism: what privacy mechanism was really run; empty without privacy.
         metrics: numbers about the training; only allow-listed ones ever leave.
     """
@@ -41,10 +42,10 @@ class Trainer(Protocol):
     """
 
     def __call__(self, base: Model, config: Config, seed: int, /) -> TrainedUpdate:
-        """Return the trained model; equal arguments on equal data give equal results.
+        """Return what was trained; equal arguments on equal data give equal results.
 
         Args:
-            base: the model to start from (the trainer may change the arrays).
+            base: the whole model to start from (the trainer may change the arrays).
             config: the round's configuration.
             seed: fixes everything random in this round, 63 bits.
         """

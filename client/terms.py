@@ -21,6 +21,7 @@ from ledger.retention import FIELD as RETENTION
 from ledger.retention import Retention
 from ledger.server_rule import FIELD as SERVER
 from ledger.server_rule import ServerRule
+from ledger.travels import PHASE, TRAVELS, PhaseTerms, update_manifest
 
 FORMAT: Final = "thoracle/round-config/v1"
 FIELDS: Final = frozenset(
@@ -39,9 +40,10 @@ FIELDS: Final = frozenset(
     }
 )
 
-OPTIONAL: Final = frozenset({RETENTION, SERVER})
-"""Fields that only some rounds have: how long the coordinator keeps what it stores, and a rule
-other than the mean that leads from the sum to the next model."""
+OPTIONAL: Final = frozenset({RETENTION, SERVER, PHASE, TRAVELS})
+"""Fields that only some rounds have: how long the coordinator keeps what it stores, a rule other
+than the mean that leads from the sum to the next model, the phase of training, and which part of
+the model it updates."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +54,9 @@ class RoundTerms:
         digest: what the chain must name for this round (32 bytes).
         round: the round on the chain.
         rounds: rounds planned for the whole run.
-        manifest: names and shapes of the model that travels.
+        manifest: names and shapes of the model.
+        update: of the part of it that travels in this round.
+        phase: where in which phase of training the round stands, or None where it says nothing.
         quantiser: public step and norm bound.
         learner: ``name`` and options of the model family.
         train: fields of the training plan.
@@ -66,6 +70,8 @@ class RoundTerms:
     round: int
     rounds: int
     manifest: Manifest
+    update: Manifest
+    phase: PhaseTerms | None
     quantiser: Quantiser
     learner: Mapping[str, object]
     train: Mapping[str, object]
@@ -97,6 +103,7 @@ class RoundTerms:
             Retention.of_config(config)
             ServerRule.of_config(config)
             manifest = Manifest.from_json(config["manifest"])
+            update, phase = update_manifest(manifest, config), PhaseTerms.of_config(config)
             rule = Quantiser(
                 step_exponent=_integer(quantiser, "step_exponent"),
                 norm_bound=_integer(quantiser, "norm_bound"),
@@ -110,6 +117,8 @@ class RoundTerms:
             round=_integer(config, "round"),
             rounds=_integer(config, "rounds"),
             manifest=manifest,
+            update=update,
+            phase=phase,
             quantiser=rule,
             learner=_table(config, "learner"),
             train=_table(config, "train"),

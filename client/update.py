@@ -32,7 +32,7 @@ class UpdateContext:
         round: the round on the chain.
         base_model: digest of the model it was trained from.
         key_epoch: the epoch of the announced keys.
-        manifest: names and shapes of the model.
+        update: names and shapes of what travels in the round.
         quantiser: public step and norm bound.
         public_keys: everyone it is sealed to.
     """
@@ -42,7 +42,7 @@ class UpdateContext:
     round: int
     base_model: bytes
     key_epoch: int
-    manifest: Manifest
+    update: Manifest
     quantiser: Quantiser
     public_keys: Sequence[bytes]
 
@@ -66,16 +66,26 @@ class SealedUpdate:
     quantised: Quantised
 
 
-def delta_of(trained: Model, base: Model, manifest: Manifest) -> NDArray[np.float32]:
-    """Return ``trained - base`` as one flat float32 vector in manifest order, shape ``(d,)``.
+def delta_of(trained: Model, base: Model, update: Manifest) -> NDArray[np.float32]:
+    """Return ``trained - base`` as one flat float32 vector of what travels, in manifest order.
+
+    Args:
+        trained: exactly what travels, after training.
+        base: the whole model, before.
+        update: of what travels, u coordinates.
+
+    Returns:
+        float32, shape ``(u,)``.
 
     Raises:
-        SpecMismatch: the trained model has other tensors than the base.
+        SpecMismatch: the trained tensors are not what travels, or the base lacks some of them.
     """
-    if set(trained) != set(base):
-        raise SpecMismatch("training returned other tensors than it was given")
+    names = [spec.name for spec in update.tensors]
+    if set(trained) != set(names):
+        raise SpecMismatch("training returned other tensors than travel in the round")
+    before = {name: base[name] for name in names if name in base}
     with np.errstate(over="ignore", invalid="ignore"):  # quantising names what is not finite
-        return np.subtract(manifest.flatten(trained), manifest.flatten(base), dtype=np.float32)
+        return np.subtract(update.flatten(trained), update.flatten(before), dtype=np.float32)
 
 
 def seal_update(
@@ -84,19 +94,19 @@ def seal_update(
     """Return the sealed update of one training.
 
     Args:
-        trained: the model after training.
-        base: the model it was trained from.
+        trained: what travels, after training.
+        base: the model it was trained from, whole.
         context: what the update is bound to.
         salt: 32 fresh random bytes; only tests give their own.
 
     Raises:
-        SpecMismatch: the two models differ in their tensors.
+        SpecMismatch: as ``delta_of``.
         NonFiniteUpdate: the delta holds NaN or infinity.
         BadKey: a recipient's key cannot be used.
     """
-    quantised = quantise(delta_of(trained, base, context.manifest), context.quantiser)
+    quantised = quantise(delta_of(trained, base, context.update), context.quantiser)
     salt = secrets.token_bytes(32) if salt is None else salt
-    update = encode_tensors(context.manifest, quantised.q)
+    update = encode_tensors(context.update, quantised.q)
     opening = encode_opening(salt, update)
     ciphertext = seal(
         opening,

@@ -116,7 +116,7 @@ def read_own(
             not look like a forged probe.
     """
     try:
-        salt, update, q = decode_opening(spool.update(entry), terms.manifest)
+        salt, update, q = decode_opening(spool.update(entry), terms.update)
     except CodecError as error:
         raise EvidenceMismatch(f"the spooled update cannot be read: {error}") from None
     found = opening_digest(ledger.domain, hospital, entry.base_model, entry.round, salt, update)

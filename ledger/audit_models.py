@@ -8,7 +8,8 @@ Ordering rules, round by round (a step relies only on those before it):
 3. Every coordinate of S lies within QMAX times the accepted weight.
 4. T_j = <r_j, S> for the chain's own totals: S is the sum of what the probes are of.
 5. The proposed model is, byte for byte, base + S * step / W by the normative formula, or what the
-   round's rule makes of them (`ledger.server_rule`).
+   round's rule makes of them (`ledger.server_rule`); what does not travel in the round
+   (`ledger.travels`) is the base's.
 
 In a round that became final each is a failure. In one that was aborted nothing was built on the
 proposal: what is wrong with it then is a note, and tells whether a dissent was borne out. A stored
@@ -49,6 +50,7 @@ from ledger.replica_round import RoundHistory
 from ledger.retention import Retention
 from ledger.server_rule import ServerRule, next_model
 from ledger.statement import Outcome, Proposal
+from ledger.travels import PhaseTerms, update_manifest
 
 T = TypeVar("T")
 
@@ -62,7 +64,9 @@ _SUFFIX = {"models": ".safetensors", "sums": ".safetensors", "configs": ".json",
 class RoundArithmetic:
     """What the models level knows of one round, for the replay.
 
-    ``expired`` is what of the round may have been erased (`ledger.retention`). ``sum_in_range``,
+    ``manifest`` is of the model, ``update`` of what travels (updates and sum); either both are
+    known or none. ``expired`` is what of the round may have been erased (`ledger.retention`).
+    ``sum_in_range``,
     ``sum_agrees`` (with T) and ``model_agrees`` are what a hospital could find wrong with the
     proposal; false also where it could not be checked.
     """
@@ -70,6 +74,7 @@ class RoundArithmetic:
     past: RoundHistory
     config: dict[str, object] = field(default_factory=dict)
     manifest: Manifest | None = None
+    update: Manifest | None = None
     step_exponent: int = 0
     rule: ServerRule = field(default_factory=ServerRule)
     expired: frozenset[str] = frozenset()
@@ -226,9 +231,11 @@ def _read_config(past: RoundHistory, objects: Objects, book: Book, closed: int) 
         try:
             known.expired = Retention.of_config(config).over(opening.round, closed)
             known.rule = ServerRule.of_config(config)
+            PhaseTerms.of_config(config)
+            manifest = Manifest.from_json(config.get("manifest"))
+            known.manifest, known.update = manifest, update_manifest(manifest, config)
         except ConfigError as error:
             raise EvidenceMismatch(f"{name}: {error}") from None
-        known.manifest = Manifest.from_json(config.get("manifest"))
         known.step_exponent, known.config = exponent, config
 
     always = Auditor(book=book, past=replace(past, outcome=Outcome.NONE))
@@ -253,12 +260,12 @@ def _read_proposal(
         "the proposed model cannot be used",
         lambda: fetch(objects, "models", proposal.model_digest),
     )
-    manifest = known.manifest
-    if manifest is None or total is None:
+    manifest, update = known.manifest, known.update
+    if manifest is None or update is None or total is None:
         return model
 
     def decoded() -> NDArray[np.int64]:
-        vector = decode_tensors(total, manifest, "I64")
+        vector = decode_tensors(total, update, "I64")
         check_sum_range(vector, proposal.accepted_weight)
         return vector
 
@@ -278,25 +285,25 @@ def _read_proposal(
             found=recomputed,
         )
     if base is not None:
-        _check_model(known, manifest, base, vector, auditor)
+        _check_model(known, (manifest, update), base, vector, auditor)
     return model
 
 
 def _check_model(
     known: RoundArithmetic,
-    manifest: Manifest,
+    manifests: tuple[Manifest, Manifest],
     base: bytes,
     total: NDArray[np.int64],
     auditor: Auditor,
 ) -> None:
-    proposal = known.past.proposal
+    proposal, (manifest, update) = known.past.proposal, manifests
     if proposal is None:
         return
 
     def recomputed() -> bytes:
         before = manifest.flatten(decode_model(base, manifest))
         weight, exponent = proposal.accepted_weight, known.step_exponent
-        after = next_model(manifest, before, total, weight, exponent, known.rule)
+        after = next_model(manifest, update, before, total, weight, exponent, known.rule)
         return sha256(encode_model(manifest.unflatten(after)))
 
     own = auditor.attempt("base model canonical", "the next model cannot be computed", recomputed)

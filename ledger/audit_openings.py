@@ -139,12 +139,15 @@ def _ciphertext(
 def open_commit(
     facts: Facts,
     known: RoundArithmetic,
-    manifest: Manifest,
+    update: Manifest,
     commit: Commit,
     key: tuple[HeldKey, tuple[int, ...]] | None,
     auditor: Auditor,
 ) -> Opened:
-    """Open one commit's evidence; what prevents it is in ``Opened.error``, never raised."""
+    """Open one commit's evidence; what prevents it is in ``Opened.error``, never raised.
+
+    ``update`` is the manifest of what travels in the round.
+    """
     found = Opened(commit=commit)
     data = _ciphertext(facts, known, commit, auditor)
     if data is None and "evidence" in known.expired:
@@ -154,10 +157,10 @@ def open_commit(
     elif key is not None and data is not None:
         try:
             plain = _unsealed(data, known, commit, facts.claimed.domain, key)
-            salt, update, q = decode_opening(plain, manifest)
+            salt, file, q = decode_opening(plain, update)
             past = known.past.opening
             own = opening_digest(
-                facts.claimed.domain, commit.hospital, past.base_model, past.round, salt, update
+                facts.claimed.domain, commit.hospital, past.base_model, past.round, salt, file
             )
             if own != commit.opening_digest:
                 raise OpeningMismatch(f"{commit.hospital} committed to another update")

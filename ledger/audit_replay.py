@@ -5,7 +5,7 @@ Ordering rules, round by round (a step relies only on those before it):
 1. Every committed ciphertext is there and hashes to its seal digest. (That a hospital sent nothing,
    or something else than it committed, is why it may be missing: then it must have been refused.)
 2. It opens under a key that is held, in this federation, round, hospital and base model.
-3. Salt and update give the committed opening digest; the update is canonical and of the manifest.
+3. Salt and update give the committed opening digest; the update is canonical and of what travels.
 4. The update's own probes are the recorded ones: a hospital whose probes are of *another* update
    is named here, and nowhere else (colluders can make T = <r, S> hold among themselves).
 5. S is, coordinate by coordinate, the weighted sum of the accepted updates.
@@ -70,24 +70,24 @@ def audit_replay(facts: Facts, arithmetic: tuple[RoundArithmetic, ...], book: Bo
     any_opened = False
     for known in arithmetic:
         auditor = Auditor(book=book, past=known.past, expired=known.expired)
-        if known.manifest is None or not known.past.commits:
+        if known.update is None or not known.past.commits:
             continue
         key = key_of(facts, known, auditor)
         opened = {
-            seat: open_commit(facts, known, known.manifest, commit, key, auditor)
+            seat: open_commit(facts, known, known.update, commit, key, auditor)
             for seat, commit in sorted(known.past.commits.items())
         }
         if key is None or any(isinstance(o.error, EvidenceErased) for o in opened.values()):
             continue
         any_opened = True
-        _check_round(facts, known, known.manifest, opened, auditor)
+        _check_round(facts, known, known.update, opened, auditor)
     return any_opened
 
 
 def _check_round(
     facts: Facts,
     known: RoundArithmetic,
-    manifest: Manifest,
+    update: Manifest,
     opened: dict[int, Opened],
     auditor: Auditor,
 ) -> None:
@@ -96,7 +96,7 @@ def _check_round(
         return
     for seat in known.past.seats(proposal.accepted):
         _check_accepted(opened[seat], proposal.beacon, proposal.probes[seat], known, auditor)
-    _check_sum(facts, known, manifest, opened, auditor)
+    _check_sum(facts, known, update, opened, auditor)
     for seat in known.past.seats(proposal.refused):
         _check_refused(opened[seat], proposal.reasons.get(seat, 0), auditor)
     _check_dissents(known, opened, auditor)
@@ -152,7 +152,7 @@ def _check_accepted(
 def _check_sum(
     facts: Facts,
     known: RoundArithmetic,
-    manifest: Manifest,
+    update: Manifest,
     opened: dict[int, Opened],
     auditor: Auditor,
 ) -> None:
@@ -164,7 +164,7 @@ def _check_sum(
         return  # named above
     try:
         total = decode_tensors(
-            fetch(facts.objects, "sums", proposal.sum_digest), manifest, "I64"
+            fetch(facts.objects, "sums", proposal.sum_digest), update, "I64"
         ).copy()
     except (StoreError, CodecError):
         return  # named by the models level

@@ -5,7 +5,9 @@
 ``server_m/<name>`` and ``server_v/<name>`` (dots of the name written as slashes) stand beside every
 tensor that they steer, so the model's digest on the chain covers them, every hospital and the
 auditor start from the same ones, and a hospital that missed a round needs nothing but the model.
-Hospitals do not train them, so their part of an update is zero; whatever S holds there is ignored.
+Hospitals do not train them, so they do not travel (``ledger.travels``); what a sum holds of them in
+a run from before that is ignored. What does not travel in a round, and its moments, stay as they
+are, bit for bit, under every rule.
 
 Normative, in NumPy, one elementwise operation after the other in binary64, rounded to float32 when
 stored. With ``delta = (S * step) / W``, elementwise:
@@ -21,21 +23,22 @@ with m' and v' as stored. A tensor without moments (a running mean) is averaged 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ledger.errors import ConfigError, NonFiniteUpdate
+from ledger.errors import ConfigError, NonFiniteUpdate, SpecMismatch
 from ledger.manifest import Manifest
 from ledger.quantise import apply_sum
+from ledger.travels import MOMENTS, runs
 
 FIELD: Final = "server"
 FEDAVG, FEDADAM, FEDYOGI = "fedavg", "fedadam", "fedyogi"
 RULES: Final = (FEDAVG, FEDADAM, FEDYOGI)
-FIRST, SECOND = "server_m/", "server_v/"
+FIRST, SECOND = MOMENTS
 
 
 def moment_names(name: str) -> tuple[str, str]:
@@ -46,7 +49,7 @@ def moment_names(name: str) -> tuple[str, str]:
 
 def is_moment(name: str) -> bool:
     """Say whether a tensor of this name is one of the server's moments."""
-    return name.startswith((FIRST, SECOND))
+    return name.startswith(MOMENTS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,58 +113,76 @@ class ServerRule:
 
 def next_model(
     manifest: Manifest,
+    update: Manifest,
     base: NDArray[np.float32],
     total: NDArray[np.int64],
     total_weight: int,
     step_exponent: int,
     rule: ServerRule,
 ) -> NDArray[np.float32]:
-    """Return the next model, flat.
+    """Return the next model, flat; what does not travel is the base's, bit for bit.
 
     Args:
-        manifest: of the model, moments included.
+        manifest: of the model, moments included; d coordinates.
+        update: of what travels in the round (``ledger.travels``); u coordinates.
         base: float32, length d.
-        total: the exact weighted sum S, int64, length d.
+        total: the exact weighted sum S, int64, length u.
         total_weight: W.
         step_exponent: k of the step 2^-k.
         rule: of the round.
 
     Raises:
-        WeightOverflow, SumOutOfRange, SpecMismatch, InvalidStatement: as ``apply_sum``.
+        WeightOverflow, SumOutOfRange, SpecMismatch, InvalidStatement: as ``apply_sum``, of what
+            travels.
         ConfigError: the rule needs moments that the model does not have.
         NonFiniteUpdate: base or result is not finite.
     """
-    averaged = apply_sum(base, total, total_weight, step_exponent)
-    if not rule.adaptive:
-        return averaged
-    before = manifest.unflatten(base)
-    sums = dict(_parts(manifest, total))
-    after = manifest.unflatten(averaged)
-    steered = 0
-    for name in before:
-        first, second = moment_names(name)
-        if is_moment(name):
-            continue
-        if first not in before or second not in before:
-            continue
-        delta = sums[name] * np.float64(math.ldexp(1.0, -step_exponent))
-        delta = (delta / np.float64(total_weight)).reshape(before[name].shape)
-        after[name], after[first], after[second] = _step(
-            rule, before[name], before[first], before[second], delta
+    if base.shape != (manifest.size,) or total.shape != (update.size,):
+        raise SpecMismatch("base model and sum are not vectors of the round's manifests")
+    result = base.copy()
+    for run in runs(manifest, update):
+        result[run.model] = apply_sum(
+            base[run.model], total[run.update], total_weight, step_exponent
         )
-        steered += 1
-    if not steered:
-        raise ConfigError(f"the rule {rule.name} needs a model with moments of its tensors")
-    result = manifest.flatten(after)
+    if rule.adaptive:
+        step, weight = np.float64(math.ldexp(1.0, -step_exponent)), np.float64(total_weight)
+        deltas = (
+            (name, total[place].astype(np.float64) * step / weight)
+            for name, place in _places(update).items()
+        )
+        _steer(rule, _places(manifest), base, deltas, result)
     if not np.isfinite(result).all():
         raise NonFiniteUpdate("the model would hold NaN or infinity")
     return result
 
 
-def _parts(manifest: Manifest, total: NDArray[np.int64]) -> list[tuple[str, NDArray[np.float64]]]:
-    found, begin = [], 0
+def _steer(
+    rule: ServerRule,
+    places: dict[str, slice],
+    base: NDArray[np.float32],
+    deltas: Iterable[tuple[str, NDArray[np.float64]]],
+    result: NDArray[np.float32],
+) -> None:
+    """Write into ``result`` each tensor of ``deltas`` that has moments, and its moments."""
+    steered = 0
+    for name, delta in deltas:
+        first, second = moment_names(name)
+        if is_moment(name) or first not in places or second not in places:
+            continue
+        x, m, v = (base[places[part]] for part in (name, first, second))
+        result[places[name]], result[places[first]], result[places[second]] = _step(
+            rule, x, m, v, delta
+        )
+        steered += 1
+    if not steered:
+        raise ConfigError(f"the rule {rule.name} needs a model with moments of its tensors")
+
+
+def _places(manifest: Manifest) -> dict[str, slice]:
+    """Return where each tensor is in the manifest's flat vector."""
+    found, begin = {}, 0
     for spec in manifest.tensors:
-        found.append((spec.name, total[begin : begin + spec.size].astype(np.float64)))
+        found[spec.name] = slice(begin, begin + spec.size)
         begin += spec.size
     return found
 

@@ -15,6 +15,7 @@ from ledger.errors import EvidenceMismatch
 from ledger.manifest import Manifest
 from ledger.server_rule import ServerRule
 from ledger.statement import Domain
+from ledger.travels import update_manifest
 from server.decide import Decisions, decide
 from server.draft import Draft, DraftFacts, draft
 from server.facts import read_facts
@@ -50,20 +51,30 @@ class Bench:
             EvidenceMissing, EvidenceMismatch: the configuration is gone or changed.
             BadKey: none of the coordinator's keys is the one announced.
             PolicyError: the privacy policy is misconfigured: nothing passes.
+            ConfigError: what travels is no part of the model.
         """
-        opening = self.ledger.opening(number)
-        config = parse_json(self.store.get_config(opening.config_digest), MAX_CONFIG_BYTES)
-        if not isinstance(config, dict):
-            raise EvidenceMismatch(f"the configuration of round {number} is not a JSON object")
+        opening, config = self.ledger.opening(number), self.config(number)
         facts = read_facts(
             self.ledger,
             number,
             config=config,
-            manifest=self.manifest,
+            update=update_manifest(self.manifest, config),
             key_epoch=self.keyring.announced(opening.key_digest).epoch,
             other_domains=self.other_domains,
         )
         return RoundCase(facts=facts, config=config)
+
+    def config(self, number: int) -> dict[str, object]:
+        """Return the configuration that a round was opened with.
+
+        Raises:
+            EvidenceMissing, EvidenceMismatch: it is gone or changed.
+        """
+        digest = self.ledger.opening(number).config_digest
+        config = parse_json(self.store.get_config(digest), MAX_CONFIG_BYTES)
+        if not isinstance(config, dict):
+            raise EvidenceMismatch(f"the configuration of round {number} is not a JSON object")
+        return config
 
     def decide(self, case: RoundCase, inbox: Inbox) -> Decisions:
         """Decide on every commit and reply, and record the decisions with their measurements.
@@ -95,7 +106,8 @@ class Bench:
             decisions,
             DraftFacts(
                 domain=facts.domain,
-                manifest=facts.manifest,
+                manifest=self.manifest,
+                update=facts.update,
                 step_exponent=int(str(exponent)),
                 norm_bound=facts.opening.norm_bound,
                 base_model=self.store.models.get(facts.opening.base_model),

@@ -52,10 +52,14 @@ class Draft:
 
 @dataclass(frozen=True, kw_only=True)
 class DraftFacts:
-    """What a draft needs beside the decisions: all of it public."""
+    """What a draft needs beside the decisions: all of it public.
+
+    ``manifest`` is of the model, ``update`` of what travels in the round.
+    """
 
     domain: Domain
     manifest: Manifest
+    update: Manifest
     step_exponent: int
     norm_bound: int
     base_model: bytes
@@ -88,12 +92,14 @@ def _draft_once(decisions: Decisions, facts: DraftFacts) -> Draft:
     if not accepted:
         raise TooFewAccepted("no update was accepted", accepted=0, needed=1)
     pairs = ((d.weight, decisions.updates[d.hospital]) for d in accepted)
-    total, weight = weighted_sum(pairs, facts.manifest.size)
+    total, weight = weighted_sum(pairs, facts.update.size)
     base = facts.manifest.flatten(decode_model(facts.base_model, facts.manifest))
     model = facts.manifest.unflatten(
-        next_model(facts.manifest, base, total, weight, facts.step_exponent, facts.rule)
+        next_model(
+            facts.manifest, facts.update, base, total, weight, facts.step_exponent, facts.rule
+        )
     )
-    sum_bytes, model_bytes = encode_tensors(facts.manifest, total), encode_model(model)
+    sum_bytes, model_bytes = encode_tensors(facts.update, total), encode_model(model)
     beacon = beacon_of(
         federation_id=facts.domain.federation_id,
         round=decisions.round,

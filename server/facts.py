@@ -9,7 +9,7 @@ from ledger.chain_types import LedgerEvent
 from ledger.manifest import Manifest
 from ledger.statement import Domain
 from server.mechanism import MechanismPolicy
-from server.verify import RoundFacts, Spending
+from server.verify import RoundFacts, Spending, metrics_of
 
 
 def read_facts(
@@ -17,7 +17,7 @@ def read_facts(
     number: int,
     *,
     config: Mapping[str, object],
-    manifest: Manifest,
+    update: Manifest,
     key_epoch: int,
     other_domains: Sequence[Domain] = (),
 ) -> RoundFacts:
@@ -28,14 +28,13 @@ def read_facts(
         LedgerUnavailable: the node cannot be reached.
     """
     events = ledger.events()
-    names = config.get("metrics")
     return RoundFacts(
         domain=ledger.domain,
         opening=ledger.opening(number),
         commits=ledger.commits(number),
-        manifest=manifest,
+        update=update,
         key_epoch=key_epoch,
-        metrics=frozenset(names if isinstance(names, list) else ()),
+        metrics=metrics_of(config),
         mechanism=MechanismPolicy.from_config(config.get("privacy")),
         spending=read_spending(events, number),
         earlier_models=[

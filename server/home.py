@@ -30,6 +30,7 @@ from ledger.retention import Retention
 from ledger.server_rule import ServerRule
 from ledger.txlog import TransactionLog
 from ledger.witness import Witness
+from server.phases import PhasePlan
 from server.plan import Keyring, RoundPlan
 from server.rounds import Coordinator, Wait
 from server.screen import ScreenPolicy
@@ -119,6 +120,8 @@ def plan_to_json(plan: RoundPlan) -> dict[str, object]:
         "metrics": list(plan.metrics),
         "retention": plan.retention.to_config(),
         "server": plan.server.to_config(),
+        "travels": list(plan.travels),
+        "phases": [phase.to_json() for phase in plan.phases],
     }
 
 
@@ -130,7 +133,9 @@ def plan_from_json(value: object) -> RoundPlan:
         PolicyError: its screen is misconfigured.
     """
     known = {item.name for item in fields(RoundPlan)}
-    if not isinstance(value, dict) or set(value) != known:
+    # Runs that were prepared before there were phases can still be taken up.
+    value = {"travels": [], "phases": [], **value} if isinstance(value, dict) else {}
+    if set(value) != known:
         raise ConfigError("the plan of the rounds lacks or adds fields")
     return RoundPlan(
         **{
@@ -139,6 +144,8 @@ def plan_from_json(value: object) -> RoundPlan:
             "metrics": tuple(map(str, value["metrics"])),
             "retention": Retention.of_config(value),
             "server": ServerRule.of_config(value),
+            "travels": tuple(map(str, value["travels"])),
+            "phases": tuple(map(PhasePlan.from_json, value["phases"])),
         }
     )
 

@@ -33,8 +33,8 @@ _REPLY, _UNREADABLE, _FAILED = "reply/", "unreadable/", "failed/"
 
 
 @lru_cache(maxsize=4)
-def _update_bytes(manifest: Manifest) -> int:
-    return len(encode_tensors(manifest, np.zeros(manifest.size, dtype=np.int16)))
+def _update_bytes(update: Manifest) -> int:
+    return len(encode_tensors(update, np.zeros(update.size, dtype=np.int16)))
 
 
 class Inbox:
@@ -43,15 +43,15 @@ class Inbox:
     Args:
         store: the run folder.
         number: the round.
-        manifest: of the model, to bound a ciphertext's length.
+        update: manifest of what travels in the round, to bound a ciphertext's length.
         recipients: how many keys updates are sealed to.
     """
 
-    def __init__(self, store: RunStore, number: int, manifest: Manifest, recipients: int) -> None:
+    def __init__(self, store: RunStore, number: int, update: Manifest, recipients: int) -> None:
         self._store = store
         self._number = number
         # Room for wrong dtypes and extra tensors, which the codec then names.
-        self.limit = sealed_size(4 * _update_bytes(manifest) + (1 << 17), recipients)
+        self.limit = sealed_size(4 * _update_bytes(update) + (1 << 17), recipients)
 
     def put(self, reply: TrainReply, commit: Commit | None) -> None:
         """Store a reply durably; the same reply again changes nothing.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ledger.errors import BadKey, ConfigError, StaleKey
 from ledger.keys import StoredSealKey
@@ -13,10 +13,21 @@ from ledger.retention import FIELD as RETENTION
 from ledger.retention import Retention
 from ledger.seal import SealContext, check_public, key_digest, unseal
 from ledger.server_rule import FIELD as SERVER
-from ledger.server_rule import ServerRule
+from ledger.server_rule import ServerRule, is_moment
+from ledger.travels import PHASE, TRAVELS, update_manifest
+from server.phases import PhasePlan, phase_at
 from server.screen import ScreenPolicy
 
 CONFIG_FORMAT = "thoracle/round-config/v1"
+_BY_PHASE = (
+    "train",
+    "metrics",
+    "travels",
+    "max_norm",
+    "coordinate_drift",
+    "coordinate_noise",
+)
+"""Fields of ``PhasePlan`` that stand for the plan's own of the same name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +50,10 @@ class RoundPlan:
         attest_window: seconds they have to check the sum.
         retention: how long what is stored is kept, in rounds.
         server: the rule from a round's sum to the next model.
+        travels: names of the tensors that rounds update; empty: all but the server's moments.
+        phases: spans of rounds that ask for something else each, in order; they make up all
+            rounds. Where there are any they say what ``train``, ``metrics``, ``travels``, the
+            norms and drifts, and the screen's floor of noise are.
     """
 
     rounds: int
@@ -55,28 +70,67 @@ class RoundPlan:
     attest_window: int = 300
     retention: Retention = field(default_factory=Retention)
     server: ServerRule = field(default_factory=ServerRule)
+    travels: tuple[str, ...] = ()
+    phases: tuple[PhasePlan, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the counts and windows.
 
         Raises:
-            ConfigError: one is not positive.
+            ConfigError: one is not positive, or the phases are of another run.
         """
         for name in ("rounds", "commit_window", "attest_window"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.phases and sum(phase.rounds for phase in self.phases) != self.rounds:
+            raise ConfigError("the rounds of all phases do not make up the run's")
+        if self.privacy is None and any(phase.privacy for phase in self.phases):
+            raise ConfigError("a phase says how it is private, but the run is not")
 
-    def quantiser(self, manifest: Manifest) -> Quantiser:
-        """Return the public step and norm bound for this model."""
+    def quantiser(self, manifest: Manifest, number: int = 1) -> Quantiser:
+        """Return the public step and norm bound of a round's updates.
+
+        Raises:
+            ConfigError: what travels in it is no part of the model.
+        """
+        if self.phases:
+            phase, _ = phase_at(self.phases, number)
+            return self._of(phase).quantiser(manifest)
         return plan_quantiser(
-            manifest.size,
+            update_manifest(manifest, self._part(manifest)).size,
             max_norm=self.max_norm,
             coordinate_noise=self.coordinate_noise,
             coordinate_drift=self.coordinate_drift,
         )
 
     def config(self, manifest: Manifest, number: int) -> dict[str, object]:
-        """Return the configuration of round ``number``, whose digest goes on the chain."""
+        """Return the configuration of round ``number``, whose digest goes on the chain.
+
+        Raises:
+            ConfigError: what travels in it is no part of the model.
+        """
+        if self.phases:
+            phase, terms = phase_at(self.phases, number)
+            return {**self._of(phase).config(manifest, number), PHASE: terms.to_config()}
+        return self._common(manifest, number) | self._part(manifest)
+
+    def _of(self, phase: PhasePlan) -> RoundPlan:
+        """Return the plan of a run that would be this phase alone."""
+        return replace(
+            self,
+            phases=(),
+            screen=replace(self.screen, noise_floor=phase.noise_floor),
+            privacy=None if self.privacy is None else {**self.privacy, **phase.privacy},
+            **{name: getattr(phase, name) for name in _BY_PHASE},
+        )
+
+    def _part(self, manifest: Manifest) -> dict[str, object]:
+        """Return what the configuration says of what travels: nothing where all of it does."""
+        names = [spec.name for spec in manifest.tensors]
+        chosen = list(self.travels) or [name for name in names if not is_moment(name)]
+        return {} if chosen == names else {TRAVELS: chosen}
+
+    def _common(self, manifest: Manifest, number: int) -> dict[str, object]:
         quantiser = self.quantiser(manifest)
         return {
             "format": CONFIG_FORMAT,

@@ -36,6 +36,7 @@ from ledger.manifest import Manifest, decode_model
 from ledger.messages import AttestReply, ProposalOrder, TrainOrder, TrainReply
 from ledger.seal import key_digest
 from ledger.statement import Domain, Phase, Proposal, bitmap_of
+from ledger.travels import update_manifest
 from ledger.witness import Witness
 from server.bench import Bench
 from server.draft import Draft
@@ -44,7 +45,7 @@ from server.plan import Keyring, RoundPlan
 from server.report import ANSWER, report_missed, report_round
 from server.results import RoundResult
 from server.store import RunStore
-from server.verify import check_metrics
+from server.verify import check_metrics, metrics_of
 
 Wait = Callable[[int], None]
 """Returns once the chain's clock has reached a Unix second."""
@@ -131,7 +132,7 @@ class Coordinator:
             base_model=base,
             config_digest=digest,
             key_digest=key_digest(self._keyring.publics(stored), stored.epoch),
-            norm_bound=self.plan.quantiser(self.manifest).norm_bound,
+            norm_bound=self.plan.quantiser(self.manifest, number).norm_bound,
             commit_window=self.plan.commit_window,
             attest_window=self.plan.attest_window,
         )
@@ -269,7 +270,7 @@ class Coordinator:
         number = self._live().number
         if reply.round != number:
             return
-        check_metrics(reply.metrics, frozenset(self.plan.metrics))
+        check_metrics(reply.metrics, metrics_of(self.bench.config(number)))
         step = f"{ANSWER}{reply.hospital}"
         if self.store.journal.read(number, step) is None:
             self.store.journal.record(number, step, {"metrics": dict(reply.metrics)})
@@ -318,7 +319,8 @@ class Coordinator:
         return state
 
     def _inbox(self, number: int) -> Inbox:
-        return Inbox(self.store, number, self.manifest, 1 + len(self._keyring.auditors))
+        update = update_manifest(self.manifest, self.bench.config(number))
+        return Inbox(self.store, number, update, 1 + len(self._keyring.auditors))
 
     def _sleep_until(self, until: int) -> None:
         while (left := until - self.ledger.clock()) > 0:

@@ -9,7 +9,7 @@ gives the same answer. The order, cheapest and least revealing first; the first 
 4. the reply's numbers are all on the round's allow-list      -> UndeclaredOutput
 5. the committed mechanism meets the round's privacy policy   -> PrivacyPolicyViolation
 6. the ciphertext opens under this round's context and key    -> SealBroken
-7. the plaintext is an opening, canonical, of this manifest   -> CodecError's leaves
+7. the plaintext is an opening, canonical, of what travels    -> CodecError's leaves
 8. salt and update give the committed opening digest          -> OpeningMismatch, or by name
                                                                  WrongBaseModel, WrongRound,
                                                                  WrongDomain
@@ -70,7 +70,7 @@ class RoundFacts:
         domain: this federation.
         opening: the round as the chain opened it.
         commits: every commit of the round, by hospital.
-        manifest: names and shapes of the model.
+        update: names and shapes of what travels in the round.
         key_epoch: epoch of the keys whose digest the opening names.
         metrics: names a reply's numbers may have.
         mechanism: the round's least privacy, or None.
@@ -82,7 +82,7 @@ class RoundFacts:
     domain: Domain
     opening: Opening
     commits: Mapping[str, Commit]
-    manifest: Manifest
+    update: Manifest
     key_epoch: int
     metrics: frozenset[str] = frozenset()
     mechanism: MechanismPolicy | None = None
@@ -125,9 +125,15 @@ def admit(reply: TrainReply, facts: RoundFacts, unseal: Unseal) -> Admitted:
         base_model=facts.opening.base_model,
         key_epoch=facts.key_epoch,
     )
-    salt, update, q = decode_opening(unseal(reply.ciphertext, context), facts.manifest)
+    salt, update, q = decode_opening(unseal(reply.ciphertext, context), facts.update)
     _check_opening(commit, facts, salt, update)
     return Admitted(hospital=reply.hospital, seat=commit.seat, weight=commit.weight, q=q)
+
+
+def metrics_of(config: Mapping[str, object]) -> frozenset[str]:
+    """Return the names that a round's configuration allows a reply's numbers."""
+    names = config.get("metrics")
+    return frozenset(names if isinstance(names, list) else ())
 
 
 def check_metrics(metrics: Mapping[str, object], allowed: frozenset[str]) -> None:

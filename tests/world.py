@@ -32,8 +32,9 @@ from ledger.keys import StoredSealKey
 from ledger.manifest import Manifest, Model, encode_model
 from ledger.messages import AttestReply, ProposalOrder, TrainOrder, TrainReply
 from ledger.seal import SealKey, key_from_seed
-from ledger.server_rule import FIRST, SECOND, moment_names
+from ledger.server_rule import moment_names
 from ledger.statement import Mechanism, Phase, Rules, Unit
+from ledger.travels import TRAVELS
 from server.plan import Keyring, RoundPlan
 from server.results import RoundResult
 from server.rounds import Coordinator
@@ -174,9 +175,10 @@ class TinyTrainer:
             + np.float32(0.05) * common.standard_normal(array.shape, dtype=np.float32)
             + np.float32(0.025) * own.standard_normal(array.shape, dtype=np.float32)
             for name, array in base.items()
-            if not name.startswith((FIRST, SECOND))
         }
-        model |= {name: array for name, array in base.items() if name not in model}
+        travels = config.get(TRAVELS)
+        if isinstance(travels, list):
+            model = {name: model[name] for name in travels}
         plan = config["privacy"]
         run = {name: plan[name] for name in MECHANISM} if isinstance(plan, dict) else {}
         return TrainedUpdate(

@@ -29,7 +29,7 @@ CONTEXT = UpdateContext(
     round=3,
     base_model=sha256(b"base"),
     key_epoch=1,
-    manifest=MANIFEST,
+    update=MANIFEST,
     quantiser=plan_quantiser(MANIFEST.size, max_norm=1.0, coordinate_drift=0.5),
     public_keys=(KEY.public, AUDITOR.public),
 )

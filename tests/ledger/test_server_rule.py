@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from ledger.audit import audit
 from ledger.canonical import canonical_json, parse_json
-from ledger.errors import ConfigError, ModelDigestMismatch, NonFiniteUpdate
+from ledger.errors import ConfigError, ModelDigestMismatch, NonFiniteUpdate, SpecMismatch
 from ledger.facts import Facts
 from ledger.manifest import Manifest, Model, decode_model, encode_model
 from ledger.quantise import apply_sum
-from ledger.server_rule import FEDADAM, FEDYOGI, ServerRule, moment_names, next_model
+from ledger.server_rule import FEDADAM, FEDAVG, FEDYOGI, ServerRule, moment_names, next_model
 from ledger.statement import Outcome
+from ledger.travels import update_manifest
 from server import draft
 from tests.attacks.auditing import facts_of
 from tests.world import Setting, World
@@ -63,7 +64,7 @@ def test_every_value_is_the_formulas_to_the_last_bit(name: str) -> None:
     total = sum_of(manifest)
     base = manifest.flatten(model)
     found = manifest.unflatten(
-        next_model(manifest, base, total, WEIGHT, STEP, ServerRule(name=name))
+        next_model(manifest, manifest, base, total, WEIGHT, STEP, ServerRule(name=name))
     )
     sums = manifest.unflatten(total.astype(np.float32))  # below 2^24, so exact
     for key in ("a.weight", "b"):
@@ -88,16 +89,60 @@ def test_whatever_the_sum_holds_for_moments_is_ignored() -> None:
             other[name][:] = 77
     changed = manifest.flatten(other).astype(np.int64)
     rule, base = ServerRule(name=FEDADAM), manifest.flatten(model)
-    one, two = (next_model(manifest, base, s, WEIGHT, STEP, rule) for s in (total, changed))
+    one, two = (
+        next_model(manifest, manifest, base, s, WEIGHT, STEP, rule) for s in (total, changed)
+    )
     assert not np.array_equal(total, changed)
     assert np.array_equal(one, two)
+
+
+TRAVELLING = (["a.weight"], ["b", "running.mean"], ["a.weight", "running.mean"])
+
+
+@pytest.mark.parametrize("name", [FEDAVG, FEDADAM, FEDYOGI])
+@pytest.mark.parametrize("travels", TRAVELLING)
+def test_what_does_not_travel_stays_bit_for_bit(name: str, travels: list[str]) -> None:
+    model = model_of()
+    manifest = Manifest.of_model(model)
+    update = update_manifest(manifest, {"travels": travels})
+    whole, rule = sum_of(manifest), ServerRule(name=name)
+    place = np.concatenate(
+        [np.flatnonzero(mask_of(manifest, travelling)) for travelling in travels]
+    )
+    base = manifest.flatten(model)
+    part = next_model(manifest, update, base, whole[place], WEIGHT, STEP, rule)
+    # What travels is what it would be where all does; the rest, moments too, is the base's.
+    all_of_it = next_model(manifest, manifest, base, whole, WEIGHT, STEP, rule)
+    moved = set(travels)
+    if rule.adaptive:
+        moved |= {moment for each in travels for moment in moment_names(each)} & set(model)
+    for tensor, array in manifest.unflatten(part).items():
+        expected = manifest.unflatten(all_of_it)[tensor] if tensor in moved else model[tensor]
+        assert np.array_equal(array, expected)
+        assert tensor in moved or array.tobytes() == model[tensor].tobytes()
+    assert np.array_equal(base, manifest.flatten(model))
+
+
+def mask_of(manifest: Manifest, name: str) -> NDArray[np.float32]:
+    marked = {s.name: np.full(s.shape, s.name == name, np.float32) for s in manifest.tensors}
+    return manifest.flatten(marked)
+
+
+def test_a_sum_of_another_part_is_refused() -> None:
+    manifest = Manifest.of_model(model_of())
+    update = update_manifest(manifest, {"travels": ["b"]})
+    base, total = manifest.flatten(model_of()), sum_of(manifest)
+    with pytest.raises(SpecMismatch, match="not vectors of"):
+        next_model(manifest, update, base, total, WEIGHT, STEP, ServerRule())
+    with pytest.raises(SpecMismatch, match="not vectors of"):
+        next_model(manifest, manifest, base[:-1], total, WEIGHT, STEP, ServerRule())
 
 
 def test_fedavg_is_apply_sum() -> None:
     model = model_of()
     manifest = Manifest.of_model(model)
     base, total = manifest.flatten(model), sum_of(manifest)
-    found = next_model(manifest, base, total, WEIGHT, STEP, ServerRule())
+    found = next_model(manifest, manifest, base, total, WEIGHT, STEP, ServerRule())
     assert np.array_equal(found, apply_sum(base, total, WEIGHT, STEP))
 
 
@@ -108,7 +153,7 @@ def test_yogis_second_moment_never_falls_below_zero() -> None:
     total[0] = 5 * WEIGHT
     base = manifest.flatten(model)
     for _ in range(5):
-        base = next_model(manifest, base, total, WEIGHT, STEP, ServerRule(name=FEDYOGI))
+        base = next_model(manifest, manifest, base, total, WEIGHT, STEP, ServerRule(name=FEDYOGI))
         assert manifest.unflatten(base)[moment_names("b")[1]][0] >= 0
 
 
@@ -136,12 +181,14 @@ def test_a_rule_needs_moments_and_finite_values() -> None:
     manifest = Manifest.of_model(bare)
     rule = ServerRule(name=FEDADAM)
     with pytest.raises(ConfigError, match="moments"):
-        next_model(manifest, np.zeros(2, np.float32), np.zeros(2, np.int64), 1, 0, rule)
+        next_model(manifest, manifest, np.zeros(2, np.float32), np.zeros(2, np.int64), 1, 0, rule)
     model = model_of()
     manifest = Manifest.of_model(model)
     model["b"][0] = np.float32(np.inf)
     with pytest.raises(NonFiniteUpdate):
-        next_model(manifest, manifest.flatten(model), sum_of(manifest), WEIGHT, STEP, rule)
+        next_model(
+            manifest, manifest, manifest.flatten(model), sum_of(manifest), WEIGHT, STEP, rule
+        )
 
 
 def test_a_rule_survives_json() -> None:
@@ -185,6 +232,7 @@ def test_a_coordinator_with_another_rule_is_found_out(
 
     def lie(
         manifest: Manifest,
+        update: Manifest,
         base: NDArray[np.float32],
         total: NDArray[np.int64],
         weight: int,
@@ -192,8 +240,8 @@ def test_a_coordinator_with_another_rule_is_found_out(
         rule: ServerRule,
     ) -> NDArray[np.float32]:
         if other == "plain":
-            return apply_sum(base, total, weight, step)
-        honest = next_model(manifest, base, total, weight, step, rule)
+            return next_model(manifest, update, base, total, weight, step, ServerRule())
+        honest = next_model(manifest, update, base, total, weight, step, rule)
         mixed = {**manifest.unflatten(honest)}
         kept = manifest.unflatten(base)
         mixed |= {name: kept[name] for name in kept if name.startswith("server_")}
