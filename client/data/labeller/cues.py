@@ -91,8 +91,9 @@ UNCERTAIN_BEFORE = whole(
     ),
     r"(?:possib\w+|poss)(?: of| that)?",
     (
-        r"(?:probabl[ey]|likely|presumabl[ey]|presumed|presumptive|conceivabl[ey]|"
+        r"(?:probabl[ey]|likely|presumabl[ey]|presumed|presumptive|conceivabl[ey]|possibly|"
         r"potential(?:ly)?|perhaps|maybe|plausible|putative|apparent)"
+        r"(?: (?:on the basis of|(?:due|secondary|related|attributable) to))?"
     ),
     r"suspicio\w*(?: for| of)?|suspect\w*(?: for)?",
     r"(?:concern\w*|worrisome|worry|worrying) (?:for|of|about|regarding|is|raised for|that)",
@@ -126,6 +127,7 @@ UNCERTAIN_BEFORE = whole(
     r"(?:not|rather) specific for|nonspecific for",
     r"(?:mimic\w*|simulat\w+)",
     r"(?:high|low) likelihood(?: of)?",
+    r"if (?:an?|any|there (?:is|are))",
 )
 """Hedges what follows."""
 
@@ -166,9 +168,10 @@ UNCERTAIN_AFTER = whole(
         r"(?:possible|suspected|questioned|favored|unlikely|less likely|less favored|not "
         r"favored)(?= [,;]| $)"
     ),
-    r"\?|not well (?:seen|visualized|evaluated|assessed|characterized)",
+    r"\?(?= $| [,;])|not well (?:seen|visualized|evaluated|assessed|characterized)",
     r"would be (?:difficult|hard) to (?:exclude|see|detect)",
     r"(?:is|are) (?:on|in) the differential",
+    r"(?:slightly |somewhat )?(?:favored|more likely) (?:over|than|versus)",
     r"if (?:any|present|real|there is any)",
 )
 """Hedges what stands before."""
@@ -215,6 +218,7 @@ NEGATION_AFTER = whole(
     r"no longer(?= $| [,;])",
     r"is not(?= $| [,;])",
     r"(?:resolves|clears|disappears)",
+    r"removal(?= $| [,;])",
 )
 """Negates what stands before."""
 
@@ -263,6 +267,7 @@ BREAK = whole(
     ),
     r"(?:as )?(?:seen|noted) (?:on|in) (?:the )?(?:prior|previous)",
     r"secondary to|due to|because of|status post|now|remainder|persists?|remains?(?= no )",
+    r"(?<!the )following|after",
     r"again (?:seen|noted|demonstrated)",
 )
 """Ends the reach of a cue before it."""

@@ -51,8 +51,9 @@ MASKED: dict[str, tuple[str, ...]] = {
     "Lung_Lesion": (
         r"(?:mass|masslike) effect",
         r"body mass",
-        (r"(?:breast|abdominal|renal|thyroid|adrenal|liver|neck|prostate|colon|bone|bony|osseous|"
-        r"skeletal) (?:mass(?:es)?|cancer|carcinoma|neoplasm|tumors?|metasta\w+)"),
+        (r"(?:metastatic )?(?:breast|abdominal|renal|thyroid|adrenal|liver|neck|prostate|colon|"
+        r"bone|bony|osseous|skeletal) "
+        r"(?:mass(?:es)?|cancer|carcinoma|neoplasm|tumors?|metasta\w+)"),
         r"tumor markers?",
     ),
     "Nodule": (r"thyroid nod\w+",),

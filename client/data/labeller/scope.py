@@ -16,6 +16,9 @@ from client.data.labeller.reach import OR, Cue, Sentence
 from client.data.labeller.structures import read_size
 from client.data.records import ABSENT, PRESENT, UNCERTAIN
 
+_CHOICE = re.compile(r"(?:, (?:(?!and |or |with |no )\w+ ){1,4}){0,2}, or (?!no |not )|or both ")
+"""What stands behind the first of "edema, pneumonia, or both" or "edema, infection, or blood"."""
+_LIST_WORDS = 20
 _CLOSE = 6
 """Tokens within which "or" joins two affirmed findings into an alternative."""
 
@@ -110,16 +113,24 @@ def _is_alternative(
     """Whether "or" or "versus" joins the mention to the next or last one of another finding."""
     if any(c.past <= place.first for c in sentence.unchanged):
         return False  # "no change in the effusion or atelectasis" states both
+    behind = " ".join(sentence.words[place.past : place.past + _LIST_WORDS])
+    if _CHOICE.match(f"{behind} "):
+        return True
     for other, there in others:
         if other.finding == mention.finding or other.kind == "structure":
             continue
         first, second = sorted((place, there), key=lambda c: c.first)
+        if second.first < first.past:  # "pleural fluid or thickening": one names both
+            shared = sentence.words[first.first : max(first.past, second.past)]
+            if any(word in OR and word != "/" for word in shared):
+                return True
+            continue
         gap = range(first.past, second.first)
         between = [sentence.words[i] for i in gap]
         if (
             len(between) <= _CLOSE
             and any(word in OR and word != "/" for word in between)
-            and not any(word in (",", ";") for word in between[:-1])
+            and not any(word in (",", ";") for word in between[:-1] if between != [",", "or"])
             and not any(i in sentence.breaks for i in gap)
             and not any(c.first in gap for _mention, c in others)
         ):

@@ -40,7 +40,7 @@ _HEADINGS: dict[Kind, tuple[str, ...]] = {
         r"clinical (?:indications?|information|data|details|statement|concern|question|notes?)",
         r"(?:clinical )?(?:history|indications?)(?: ?(?:/|and|&) ?(?:indications?|history))?",
         r"indications?(?: for (?:exam(?:ination)?|study))?",
-        r"reasons? for (?:this |the )?(?:exam(?:ination)?|study|visit|request|consultation)",
+        r"reasons?(?: for (?:this |the )?(?:exam(?:ination)?|study|visit|request|consultation))?",
         "(?:underlying |other )?medical conditions?",
         "(?:admitting |clinical |provisional |working )diagnosis",
         "(?:chief )?complaints?",
@@ -92,17 +92,33 @@ class Section:
 def split_sections(report: str) -> list[Section]:
     """Cut a report at its headings, in order.
 
-    Text before the first heading is "body". Where a report has no findings or impression
-    heading, a context section ends at the first blank line, or a comparison or technique at its
-    first sentence: what follows is the unnamed reading.
+    Text before the first heading is "body". Where a report has no findings heading, a context
+    section before its impression ends at the first blank line, or a comparison or technique at
+    its first sentence: what follows is the unnamed reading. Where that leaves nothing to read
+    ("History: cough. The lungs are clear."), the last context ends at its first sentence.
     """
     marks = _marks(report)
-    named = any(kind in ("findings", "impression") for _start, _end, kind in marks)
+    sections = _cut(report, marks)
+    if {*_kinds(marks), *(section.kind for section in sections)} == {"context"} and sections:
+        text = sections[-1].text
+        end = _SENTENCE_END.search(text)
+        if end:
+            sections[-1] = Section("context", text[: end.start()])
+            _add(sections, "body", text[end.end() :])
+    return sections
+
+
+def _cut(report: str, marks: list[tuple[int, int, Kind]]) -> list[Section]:
+    """Cut a report at its headings; see ``split_sections``."""
+    kinds = _kinds(marks)
+    unnamed = 0 if "findings" in kinds else len(kinds)
+    if "impression" in kinds:
+        unnamed = min(unnamed, kinds.index("impression"))
     sections: list[Section] = []
     _add(sections, "body", report[: marks[0][0]] if marks else report)
     for i, (start, end, kind) in enumerate(marks):
         text = report[end : marks[i + 1][0] if i + 1 < len(marks) else len(report)]
-        if kind == "context" and not named:
+        if kind == "context" and i < unnamed:
             # The heading may stand on a line of its own, so blanks right after it do not count.
             lead = len(text) - len(text.lstrip())
             blank = _BLANK_LINE.search(text, lead)
@@ -119,6 +135,10 @@ def split_sections(report: str) -> list[Section]:
 def reading(report: str) -> list[str]:
     """Return the texts that state what is on the film: all sections but the context."""
     return [section.text for section in split_sections(report) if section.kind != "context"]
+
+
+def _kinds(marks: list[tuple[int, int, Kind]]) -> list[Kind]:
+    return [kind for _start, _end, kind in marks]
 
 
 def _add(sections: list[Section], kind: Kind, text: str) -> None:

@@ -19,6 +19,7 @@ NORMAL = whole(
     r"no (?:\w+ ){0,2}(?:enlargement|widening|abnormalit\w+)|non ?enlarged",
     r"without (?:\w+ ){0,2}(?:enlargement|widening|abnormalit\w+)",
     r"within (?:the )?(?:\w+ )?limits(?: of normal)?|satisfactory|not (?:\w+ )?wide",
+    r"maintained|preserved",
 )
 """Says that a structure is of normal size."""
 
@@ -46,7 +47,7 @@ VAGUE = whole(
         r"(?: the)?(?: normal)?"
     ),
     r"normal to (?:mildly |slightly |minimally )?(?:enlarged|prominent)",
-    r"accentuated|exaggerated|magnified|(?:may|might|could) (?:also )?be",
+    r"accentuat\w+|exaggerat\w+|magnif\w+|(?:may|might|could) (?:also )?be",
     r"possibl[ey]|probabl[ey]|suspected|likely|question\w*|suboptimally \w+",
     r"(?:difficult|hard|unable|impossible|limited) to (?:\w+ly )?\w+|cannot (?:be )?(?:\w+ly )?\w+",
     (

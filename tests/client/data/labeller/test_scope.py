@@ -51,6 +51,17 @@ def states(sentence: str) -> dict[str, int]:
         ("Nondisplaced fracture.", {"Fracture": PRESENT}),
         ("Non-displaced fracture.", {"Fracture": PRESENT}),
         ("Not seen is the prior effusion.", {"Effusion": ABSENT}),
+        (
+            "Resolution of the effusion following tube placement.",
+            {"Effusion": ABSENT, "Support_Devices": PRESENT},
+        ),
+        (
+            "No effusion after tube removal.",
+            {"Effusion": ABSENT, "Support_Devices": ABSENT},
+        ),
+        ("Mediastinal contours are preserved.", {"Enlarged_Cardiomediastinum": ABSENT}),
+        ("Atx, no consol or eff.", {"Atelectasis": 1, "Consolidation": 0, "Effusion": 0}),
+        ("Metastatic breast cancer, no nodules.", {"Nodule": ABSENT, "Lung_Lesion": ABSENT}),
     ],
 )
 def test_negation(sentence: str, expected: dict[str, int]) -> None:
@@ -77,6 +88,23 @@ def test_negation(sentence: str, expected: dict[str, int]) -> None:
         ),
         ("Possible effusion, cardiomegaly.", {"Effusion": UNCERTAIN, "Cardiomegaly": PRESENT}),
         ("Blunted costophrenic angle.", {"Effusion": UNCERTAIN}),
+        ("Effusion probably due to heart failure.", {"Effusion": PRESENT, "Edema": UNCERTAIN}),
+        (
+            "Consistent with edema, pneumonia, or both.",
+            {"Edema": UNCERTAIN, "Pneumonia": UNCERTAIN},
+        ),
+        (
+            "Compatible with edema, pneumonia, or atelectasis.",
+            {"Edema": UNCERTAIN, "Pneumonia": UNCERTAIN, "Atelectasis": UNCERTAIN},
+        ),
+        ("Edema favored over pneumonia.", {"Edema": UNCERTAIN, "Pneumonia": UNCERTAIN}),
+        ("Consolidation, ?pneumonia.", {"Consolidation": PRESENT, "Pneumonia": UNCERTAIN}),
+        ("If a pneumothorax is present, it is tiny.", {"Pneumothorax": UNCERTAIN}),
+        (
+            "Pleural fluid or thickening.",
+            {"Effusion": UNCERTAIN, "Pleural_Thickening": UNCERTAIN, "Pleural_Other": UNCERTAIN},
+        ),
+        ("Supine technique accentuates the heart.", {"Cardiomegaly": UNCERTAIN}),
     ],
 )
 def test_uncertainty(sentence: str, expected: dict[str, int]) -> None:

@@ -56,6 +56,27 @@ def test_unnamed_reading_in_one_line() -> None:
     assert labels["Edema"] == ABSENT
 
 
+def test_unnamed_findings_before_an_impression() -> None:
+    report = "HISTORY: Edema.\n\nCOMPARISON: None.\n\nSmall effusion.\n\nIMPRESSION: No mass."
+    labels = label_report(report)
+    assert labels["Edema"] == UNKNOWN
+    assert labels["Effusion"] == PRESENT
+    assert labels["Mass"] == ABSENT
+    assert label_report("Comparison: None. Effusion. Impression: Stable.")["Effusion"] == PRESENT
+
+
+def test_history_and_reading_in_one_line() -> None:
+    labels = label_report("Clinical history: pneumonia. Small effusion. No edema.")
+    assert labels["Pneumonia"] == UNKNOWN
+    assert labels["Effusion"] == PRESENT
+    assert labels["Edema"] == ABSENT
+
+
+def test_an_empty_reading_leaves_the_history_unread() -> None:
+    report = "INDICATION: Cough. Pneumonia.\n\nFINDINGS: \n\nIMPRESSION: "
+    assert set(label_report(report).values()) == {UNKNOWN}
+
+
 def test_headings_in_one_line() -> None:
     report = "Indication: pneumonia. Comparison: effusion. Findings: Edema."
     assert reading(report) == [" Edema."]
