@@ -22,7 +22,7 @@ import numpy as np
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
 from ledger.canonical import canonical_json, parse_json, sha256, tagged_digest
@@ -30,7 +30,7 @@ from ledger.errors import CodecError, EvidenceMissing
 from ledger.files import atomic_write, read_bounded, remove
 from ledger.manifest import Model, encode_model
 
-FORMAT: Final = "thoracle/checkpoint/v1"
+FORMAT: Final = "thoracle/checkpoint/v2"
 MAX_CHECKPOINT: Final = 1 << 34
 MAX_HEADER: Final = 1 << 24
 _ROWS: Final = 256
@@ -87,29 +87,29 @@ class Checkpoint:
     def save(
         self,
         module: nn.Module,
-        optimiser: Optimizer,
+        optimisers: Mapping[str, Optimizer],
         generators: Mapping[str, Tensor],
-        numbers: Mapping[str, int | float],
+        numbers: Numbers,
     ) -> None:
         """Put a training down durably, in place of the last time.
 
         Args:
             module: what is being trained.
-            optimiser: its optimiser.
+            optimisers: its optimisers by name.
             generators: states of the generators in use, beside torch's own.
             numbers: counters; ``done`` is how many steps were taken.
 
         Raises:
             OutputError: it cannot be written; the last one stands.
         """
-        tensors, scalars = _optimiser_state(optimiser)
+        tensors, scalars = _optimiser_states(optimisers)
         tensors |= {f"module/{name}": tensor for name, tensor in module.state_dict().items()}
         tensors |= {f"generator/{name}": state for name, state in generators.items()}
         tensors["generator/torch"] = torch.get_rng_state()
         about = {
             "format": FORMAT,
             "binding": self.binding.hex(),
-            "numbers": dict(numbers),
+            "numbers": numbers,
             "optimiser": scalars,
         }
         plain = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
@@ -118,22 +118,35 @@ class Checkpoint:
         self._last = (self.cadence.clock(), int(numbers["done"]))
 
     def load(
-        self, module: nn.Module, optimiser: Optimizer
-    ) -> tuple[Numbers, dict[str, Tensor]] | None:
+        self,
+        module: nn.Module,
+        optimisers: Mapping[str, Optimizer],
+        generators: Mapping[str, Generator],
+    ) -> Numbers | None:
         """Restore a training in place; None where there is nothing to go on from.
 
+        Args:
+            module: what is being trained.
+            optimisers: by the names under which they were saved.
+            generators: likewise (torch's own is restored too).
+
         Returns:
-            The counters and the generators' states that were saved (torch's own is restored).
+            The counters.
         """
         try:
-            return self._read(module, optimiser)
+            return self._read(module, optimisers, generators)
         except EvidenceMissing:
             return None
         except _UNUSABLE:
             self.clear()
             return None
 
-    def _read(self, module: nn.Module, optimiser: Optimizer) -> tuple[Numbers, dict[str, Tensor]]:
+    def _read(
+        self,
+        module: nn.Module,
+        optimisers: Mapping[str, Optimizer],
+        generators: Mapping[str, Generator],
+    ) -> Numbers:
         data = read_bounded(self.path, MAX_CHECKPOINT)
         about = _about(data)
         if about["format"] != FORMAT or about["binding"] != self.binding.hex():
@@ -141,18 +154,19 @@ class Checkpoint:
         tensors = safetensors.torch.load(data)
         numbers: Numbers = dict(about["numbers"])
         before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+        fresh = {name: each.get_state() for name, each in generators.items()}
         try:
-            _restore(module, optimiser, tensors, about["optimiser"])
+            for name, generator in generators.items():
+                generator.set_state(tensors[f"generator/{name}"])
+            _restore(module, optimisers, tensors, about["optimiser"])
             torch.set_rng_state(tensors["generator/torch"])
         except _UNUSABLE:
             module.load_state_dict(before)  # what does not fit may have been half put back
+            for name, generator in generators.items():
+                generator.set_state(fresh[name])
             raise
         self._last = (self.cadence.clock(), int(numbers["done"]))
-        return numbers, {
-            name.removeprefix("generator/"): tensor
-            for name, tensor in tensors.items()
-            if name.startswith("generator/")
-        }
+        return numbers
 
     def clear(self) -> None:
         """Forget it: the update is finished, or the training another one."""
@@ -217,15 +231,18 @@ def _about(data: bytes) -> dict[str, Any]:
     return about
 
 
-def _optimiser_state(optimiser: Optimizer) -> tuple[dict[str, Tensor], dict[str, int | float]]:
-    """Return an optimiser's state as named tensors and numbers."""
+def _optimiser_states(
+    optimisers: Mapping[str, Optimizer],
+) -> tuple[dict[str, Tensor], dict[str, int | float]]:
+    """Return the optimisers' state as tensors and numbers named ``optimiser/parameter/slot``."""
     tensors: dict[str, Tensor] = {}
     scalars: dict[str, int | float] = {}
-    for index, name, value in _items(optimiser.state_dict()["state"]):
-        if isinstance(value, Tensor):
-            tensors[f"optimiser/{index}/{name}"] = value
-        elif value is not None:
-            scalars[f"{index}/{name}"] = value
+    for which, optimiser in optimisers.items():
+        for index, name, value in _items(optimiser.state_dict()["state"]):
+            if isinstance(value, Tensor):
+                tensors[f"optimiser/{which}/{index}/{name}"] = value
+            elif value is not None:
+                scalars[f"{which}/{index}/{name}"] = value
     return tensors, scalars
 
 
@@ -237,17 +254,18 @@ def _items(state: Mapping[int, Mapping[str, Any]]) -> Iterator[tuple[int, str, A
 
 def _restore(
     module: nn.Module,
-    optimiser: Optimizer,
+    optimisers: Mapping[str, Optimizer],
     tensors: Mapping[str, Tensor],
     scalars: Mapping[str, int | float],
 ) -> None:
     """Put everything back; whatever does not fit raises, with the module to be thrown away."""
-    state: dict[int, dict[str, Any]] = {}
+    states: dict[str, dict[int, dict[str, Any]]] = {which: {} for which in optimisers}
     for key, value in [*tensors.items(), *((f"optimiser/{k}", v) for k, v in scalars.items())]:
         if key.startswith("optimiser/"):
-            _, index, name = key.split("/", 2)
-            state.setdefault(int(index), {})[name] = value
+            _, which, index, name = key.split("/", 3)
+            states[which].setdefault(int(index), {})[name] = value
     weights = {k.removeprefix("module/"): v for k, v in tensors.items() if k.startswith("module/")}
     module.load_state_dict(weights)
-    groups = optimiser.state_dict()["param_groups"]
-    optimiser.load_state_dict({"state": state, "param_groups": groups})
+    for which, optimiser in optimisers.items():
+        groups = optimiser.state_dict()["param_groups"]
+        optimiser.load_state_dict({"state": states[which], "param_groups": groups})

@@ -10,9 +10,11 @@ keystream, which is known anyway, goes on where it was, so that a test can compa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from torch import Generator, nn
+from torch.optim import Optimizer
 
 from client.checkpoint import Checkpoint
 from client.dp_optimiser import PrivateOptimiser
@@ -26,27 +28,28 @@ class Course:
         module: what is trained.
         optimiser: its private optimiser.
         checkpoint: where the round is put down; None: nowhere.
-        motion: the generator that augmentation draws from, put down with the rest.
+        others: optimisers that never see an image (a generator's), put down with the rest.
+        generators: by name, those that augmentation and draws come from, put down as well. Their
+            randomness need not be secret: the guarantee holds whatever they draw.
         done: steps taken so far.
     """
 
     module: nn.Module
     optimiser: PrivateOptimiser
     checkpoint: Checkpoint | None = None
-    motion: Generator | None = None
+    others: Mapping[str, Optimizer] = field(default_factory=dict)
+    generators: Mapping[str, Generator] = field(default_factory=dict)
     done: int = 0
 
     def take_up(self) -> int:
         """Restore the last checkpoint, if any; return how many units were drawn before it."""
-        inner = self.optimiser.original_optimizer
-        kept = self.checkpoint.load(self.module, inner) if self.checkpoint else None
-        if kept is None:
+        if self.checkpoint is None:
             return 0
-        numbers, states = kept
+        numbers = self.checkpoint.load(self.module, self._optimisers, self.generators)
+        if numbers is None:
+            return 0
         self.done = int(numbers["done"])
         self.optimiser.refused_samples = int(numbers["refused"])
-        if self.motion is not None:
-            self.motion.set_state(states["motion"])
         if self.optimiser.keystream.insecure:
             self.optimiser.keystream.take_up(int(numbers["taken"]))
         return int(numbers["drawn"])
@@ -59,8 +62,8 @@ class Course:
         keystream = self.optimiser.keystream
         self.checkpoint.save(
             self.module,
-            self.optimiser.original_optimizer,
-            {} if self.motion is None else {"motion": self.motion.get_state()},
+            self._optimisers,
+            {name: each.get_state() for name, each in self.generators.items()},
             {
                 "done": done,
                 "drawn": drawn,
@@ -68,3 +71,7 @@ class Course:
                 **({"taken": keystream.taken} if keystream.insecure else {}),
             },
         )
+
+    @property
+    def _optimisers(self) -> dict[str, Optimizer]:
+        return {"main": self.optimiser.original_optimizer, **self.others}

@@ -141,7 +141,12 @@ def train_private(
         augment=augment,
         rate_share=rate_share,
     )
-    course = Course(module=module, optimiser=steps.optimiser, checkpoint=checkpoint, motion=motion)
+    course = Course(
+        module=module,
+        optimiser=steps.optimiser,
+        checkpoint=checkpoint,
+        generators={} if motion is None else {"motion": motion},
+    )
     drawn = course.take_up()
     try:
         for step in range(course.done, plan.steps):

@@ -1,140 +1,42 @@
 """Local training: a fixed number of epochs over one hospital's images, repeatable bit for bit.
 
-One seed fixes everything random (order, augmentation, dropout), each from a generator of its own,
-so switching one on does not change the others. Nothing global stays changed. The optimisation
-step is an argument: differential privacy replaces ``plain_step`` (and the batches), nothing else.
+One seed fixes everything random (order, augmentation, dropout, a phase's own draws), each from a
+generator of its own, so switching one on does not change the others. Nothing global stays changed.
+What a step does is ``client.plain_step``'s; private training has a loop of its own
+(``client.dpsgd``), for it draws its batches otherwise.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
-from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from client.checkpoint import Checkpoint
-from client.learners.augment import Augmentation, augment
+from client.learners.augment import augment
 from client.learners.determinism import deterministic
+from client.learners.device import ahead, choose, pinned, placed
 from client.learners.inputs import standardise
 from client.learners.interface import Learner
-from ledger.errors import ConfigError, DataError, NonFiniteUpdate
+from client.learners.phase import Phase
+from client.plain_step import PlainSteps
+from client.train_plan import TrainPlan
+from ledger.errors import DataError, NonFiniteUpdate
 
-Step = Callable[[nn.Module, Learner, Optimizer, Tensor, Tensor], float]
-"""(module, learner, optimiser, images, labels) -> mean loss of the batch before the step."""
+__all__ = ["Progress", "Step", "TrainOutcome", "TrainPlan", "seed_of", "train"]
+
+Step = Callable[[Tensor, Tensor, float], float]
+"""(images, labels, share of the round) -> mean loss of the batch before the step."""
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
-
-OPTIMISERS = ("adamw", "adam", "sgd")
-_SGD_MOMENTUM = 0.9
-_MAX_EPOCHS = 1000
-_MAX_BATCH = 65_536
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainPlan:
-    """How to train in one round.
-
-    The learning rate follows a half cosine over the whole run, after a linear warm-up; ``span``
-    is the part of the run that this round covers (see ``for_round``).
-
-    Args:
-        epochs: passes over the hospital's images, 1 to 1000.
-        batch_size: images a step; the last batch of an epoch may be smaller.
-        learning_rate: at the peak, (0, 10].
-        final_share: share of the peak that is left at the end of the run, [0, 1]; 1 is constant.
-        warmup: share of the run spent rising from zero, [0, 0.5].
-        weight_decay: decoupled for AdamW; not applied to biases and norms, [0, 1].
-        optimiser: "adamw", "adam" or "sgd" (momentum 0.9); its state starts fresh each round.
-        clip_norm: largest L2 norm of a step's gradient, or None.
-        proximal: weight mu of (mu / 2) |w - w0|^2, which pulls towards the round's first weights
-            (FedProx: Li et al., MLSys 2020), [0, 100].
-        augmentation: how training images may move.
-        threads: torch threads, part of what a result depends on.
-        span: (from, to) within the run, 0 <= from < to <= 1.
-
-    Raises:
-        ConfigError: a value is outside its range.
-    """
-
-    epochs: int = 1
-    batch_size: int = 32
-    learning_rate: float = 2e-3
-    final_share: float = 0.1
-    warmup: float = 0.05
-    weight_decay: float = 0.05
-    optimiser: str = "adamw"
-    clip_norm: float | None = 1.0
-    proximal: float = 0.0
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    threads: int = 1
-    span: tuple[float, float] = (0.0, 1.0)
-
-    def __post_init__(self) -> None:
-        _check(self, "epochs", 1, _MAX_EPOCHS, whole=True)
-        _check(self, "batch_size", 1, _MAX_BATCH, whole=True)
-        _check(self, "threads", 1, 256, whole=True)
-        _check(self, "learning_rate", 1e-9, 10)
-        _check(self, "final_share", 0, 1)
-        _check(self, "warmup", 0, 0.5)
-        _check(self, "weight_decay", 0, 1)
-        _check(self, "proximal", 0, 100)
-        if self.clip_norm is not None:
-            _check(self, "clip_norm", 1e-9, 1e9)
-        if self.optimiser not in OPTIMISERS:
-            raise ConfigError(f"train: optimiser is one of {', '.join(OPTIMISERS)}")
-        if not 0 <= self.span[0] < self.span[1] <= 1:
-            raise ConfigError("train: span is a part of [0, 1]")
-
-    def for_round(self, number: int, rounds: int) -> TrainPlan:
-        """Return the plan of round ``number`` (from 1) of ``rounds``.
-
-        Raises:
-            ConfigError: there is no such round.
-        """
-        if not 1 <= number <= rounds:
-            raise ConfigError(f"train: there is no round {number} of {rounds}")
-        return replace(self, span=((number - 1) / rounds, number / rounds))
-
-    def rate(self, share: float) -> float:
-        """Return the learning rate at ``share`` in [0, 1] of this plan's span."""
-        at = self.span[0] + share * (self.span[1] - self.span[0])
-        if at < self.warmup:
-            return self.learning_rate * at / self.warmup
-        left = 0.5 * (1 + math.cos(math.pi * (at - self.warmup) / (1 - self.warmup)))
-        return self.learning_rate * (self.final_share + (1 - self.final_share) * left)
-
-    def describe(self) -> dict[str, object]:
-        """Return the plan as JSON values, ``span`` left out (the round's number gives it)."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        values["augmentation"] = {
-            item.name: getattr(self.augmentation, item.name) for item in fields(Augmentation)
-        }
-        del values["span"]
-        return values
-
-    @classmethod
-    def from_description(cls, values: Mapping[str, object]) -> TrainPlan:
-        """Return the plan that ``describe`` described.
-
-        Raises:
-            ConfigError: an unknown key, or a value outside its range.
-        """
-        moves = values.get("augmentation", {})
-        known = {item.name for item in fields(cls)} - {"span"}
-        inner = {item.name for item in fields(Augmentation)}
-        if not isinstance(moves, Mapping):
-            raise ConfigError("train: augmentation is a table")
-        odd = sorted({*values} - known) + sorted({*moves} - inner)
-        if odd:
-            raise ConfigError(f"train: there is no setting {odd[0]!r}")
-        rest = {key: value for key, value in values.items() if key != "augmentation"}
-        return cls(augmentation=Augmentation(**moves), **rest)  # type: ignore[arg-type]
+DROPOUT, ORDER, MOTION, DRAWS, FREE = range(5)
+"""Streams of randomness under one seed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,138 +64,153 @@ def train(
     plan: TrainPlan,
     *,
     seed: int,
+    phase: Phase | None = None,
     progress: Progress | None = None,
     step: Step | None = None,
     checkpoint: Checkpoint | None = None,
+    device: torch.device | None = None,
 ) -> TrainOutcome:
     """Train the module in place, from its checkpoint where there is one.
 
-    Going on from a checkpoint gives, bit for bit, what an undisturbed training gives.
+    Going on from a checkpoint gives, bit for bit, what an undisturbed training gives (on a
+    processor: see ``client.learners.device``).
 
     Args:
-        module: of this learner.
-        learner: gives the loss.
+        module: of this learner; on the processor, before and after.
+        learner: what the module is of.
         images: (N, 1, S, S), 8-bit grey.
         labels: (N, L) of 1, 0, -1 (unknown) and -2 (uncertain: a class under ``multiclass``).
         plan: of this round.
-        seed: fixes order, augmentation and dropout.
+        seed: fixes order, augmentation, dropout and draws.
+        phase: what is trained, and on which loss; None: the learner's last.
         progress: told about every step.
-        step: replaces ``plain_step``.
+        step: replaces ``PlainSteps.take``.
         checkpoint: where a long training is put down; None: nowhere.
+        device: where to compute; None: ``device.choose``'s.
 
     Raises:
         DataError: no images, or arrays that do not fit the learner.
         NonFiniteUpdate: the loss became NaN or infinite; the module is to be thrown away.
     """
     _check_arrays(learner, images, labels)
-    steps_an_epoch = math.ceil(len(images) / plan.batch_size)
-    total = steps_an_epoch * plan.epochs
-    take = step or plain_step_of(module, learner, plan)
+    where = device or choose()
     was_training = module.training
-    done, loss_sum = 0, 0.0
-    with deterministic(seed=_stream(seed, 0), threads=plan.threads):
-        order, motion = (Generator().manual_seed(_stream(seed, stream)) for stream in (1, 2))
-        optimiser = make_optimiser(module, learner, plan)
-        kept = checkpoint.load(module, optimiser) if checkpoint is not None else None
-        if kept is not None:
-            done, loss_sum = int(kept[0]["done"]), float(kept[0]["loss_sum"])
-            order.set_state(kept[1]["order"])
-            motion.set_state(kept[1]["motion"])
+    seeded = deterministic(seed=seed_of(seed, DROPOUT), threads=plan.threads, device=where)
+    with seeded, placed(module, where):
         module.train()
         try:
-            while done < total:
-                drawn, taken = order.get_state(), done % steps_an_epoch
-                loss_sum = loss_sum if taken else 0.0
-                for rows in islice(_batches(len(images), plan.batch_size, order), taken, None):
-                    for group in optimiser.param_groups:
-                        group["lr"] = plan.rate((done + 0.5) / total) * group["share"]
-                    batch = augment(
-                        standardise(torch.from_numpy(images[rows])), plan.augmentation, motion
-                    ).contiguous(memory_format=torch.channels_last)
-                    loss = take(module, learner, optimiser, batch, torch.from_numpy(labels[rows]))
-                    if not math.isfinite(loss):
-                        raise NonFiniteUpdate("training diverged: the loss is not finite")
-                    loss_sum += loss * len(rows)
-                    done += 1
-                    if checkpoint is not None and checkpoint.due(done):
-                        # The order within an epoch is drawn again from before its draw.
-                        state = drawn if done % steps_an_epoch else order.get_state()
-                        checkpoint.save(
-                            module,
-                            optimiser,
-                            {"order": state, "motion": motion.get_state()},
-                            {"done": done, "loss_sum": loss_sum},
-                        )
-                    if progress is not None:
-                        progress(done, total)
+            steps = PlainSteps(
+                module,
+                learner,
+                phase or learner.phase(learner.phases[-1]),
+                plan,
+                draws=Generator(where).manual_seed(seed_of(seed, DRAWS)),
+                free=Generator(where).manual_seed(seed_of(seed, FREE)),
+            )
+            training = _Training(
+                module=module,
+                images=images,
+                labels=labels,
+                plan=plan,
+                device=where,
+                steps=steps,
+                take=step or steps.take,
+                checkpoint=checkpoint,
+                progress=progress,
+                generators={
+                    "order": Generator().manual_seed(seed_of(seed, ORDER)),
+                    "motion": Generator().manual_seed(seed_of(seed, MOTION)),
+                    "draws": steps.draws,
+                    **({} if steps.free is None else {"free": steps.free.generator}),
+                },
+            )
+            loss = training.run()
         finally:
             module.train(was_training)
     return TrainOutcome(
-        steps=done,
+        steps=training.done,
         examples=len(images) * plan.epochs,
-        loss=loss_sum / len(images),
+        loss=loss,
         positives=tuple(int(count) for count in (labels == 1).sum(axis=0)),
     )
 
 
-def plain_step_of(module: nn.Module, learner: Learner, plan: TrainPlan) -> Step:
-    """Return the plan's step; a proximal one is tied to the weights that the module has now.
+@dataclass(kw_only=True)
+class _Training:
+    """One round's epochs, from wherever its checkpoint left them."""
 
-    What a hospital keeps for itself is not pulled: there is nothing global to be near to.
-    """
-    if not plan.proximal:
-        return clipped_step(plan.clip_norm)
-    own = set(learner.local_tensors(module))
-    shared = [(n, p) for n, p in module.named_parameters() if p.requires_grad and n not in own]
-    anchors = [(parameter, parameter.detach().clone()) for _name, parameter in shared]
+    module: nn.Module
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int8]
+    plan: TrainPlan
+    device: torch.device
+    steps: PlainSteps
+    take: Step
+    checkpoint: Checkpoint | None
+    progress: Progress | None
+    generators: dict[str, Generator]
+    done: int = 0
+    loss_sum: float = 0.0
 
-    def pull() -> Tensor:
-        squares = [(parameter - anchor).square().sum() for parameter, anchor in anchors]
-        return 0.5 * plan.proximal * torch.stack(squares).sum()
+    def run(self) -> float:
+        """Take every step that is left; return the last epoch's mean loss an image."""
+        self._take_up()
+        while self.done < self._total:
+            self._epoch()
+        return self.loss_sum / len(self.images)
 
-    return clipped_step(plan.clip_norm, pull)
+    @property
+    def _an_epoch(self) -> int:
+        return math.ceil(len(self.images) / self.plan.batch_size)
 
+    @property
+    def _total(self) -> int:
+        return self._an_epoch * self.plan.epochs
 
-def clipped_step(clip_norm: float | None, penalty: Callable[[], Tensor] | None = None) -> Step:
-    """Return a plain step whose gradient's L2 norm is at most ``clip_norm``.
+    def _epoch(self) -> None:
+        order = self.generators["order"]
+        before, taken = order.get_state(), self.done % self._an_epoch
+        self.loss_sum = self.loss_sum if taken else 0.0
+        batches = islice(_batches(len(self.images), self.plan.batch_size, order), taken, None)
+        for pixels, labels in ahead(batches, self._fetch, self.device):
+            at = (self.done + 0.5) / self._total
+            loss = self.take(self._prepare(pixels), labels.to(self.device, non_blocking=True), at)
+            if not math.isfinite(loss):
+                raise NonFiniteUpdate("training diverged: the loss is not finite")
+            self.loss_sum += loss * len(labels)
+            self.done += 1
+            if self.steps.free is not None:
+                self.steps.free.after(self.done, at)
+            self._put_down(before)
+            if self.progress is not None:
+                self.progress(self.done, self._total)
 
-    ``penalty`` is added to what is minimised, not to the loss that is told.
-    """
+    def _fetch(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        pixels, labels = torch.from_numpy(self.images[rows]), torch.from_numpy(self.labels[rows])
+        return pinned(pixels, self.device), pinned(labels, self.device)
 
-    def plain_step(
-        module: nn.Module, learner: Learner, optimiser: Optimizer, images: Tensor, labels: Tensor
-    ) -> float:
-        optimiser.zero_grad(set_to_none=True)
-        loss = learner.loss(module(images), labels).mean()
-        whole = loss if penalty is None else loss + penalty()
-        torch.autograd.backward(whole)
-        if clip_norm is not None:
-            nn.utils.clip_grad_norm_(module.parameters(), clip_norm)
-        optimiser.step()
-        return float(loss.detach())
+    def _prepare(self, pixels: Tensor) -> Tensor:
+        """Return what the network sees: bytes travel to the device, floats are made there."""
+        images = standardise(pixels.to(self.device, non_blocking=True))
+        moved = augment(images, self.plan.augmentation, self.generators["motion"])
+        return moved.contiguous(memory_format=torch.channels_last)
 
-    return plain_step
+    def _take_up(self) -> None:
+        if self.checkpoint is None:
+            return
+        kept = self.checkpoint.load(self.module, self.steps.optimisers, self.generators)
+        if kept is not None:
+            self.done, self.loss_sum = int(kept["done"]), float(kept["loss_sum"])
 
-
-def make_optimiser(module: nn.Module, learner: Learner, plan: TrainPlan) -> Optimizer:
-    """Return the plan's optimiser.
-
-    Vectors (biases, norms) are not decayed. Each group's ``share`` is what the learner says of
-    its tensors' learning rate.
-    """
-    kinds: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in module.named_parameters():
-        if parameter.requires_grad:
-            decay = plan.weight_decay if parameter.ndim > 1 else 0.0
-            kinds.setdefault((learner.rate_share(name), decay), []).append(parameter)
-    groups: list[dict[str, object]] = [
-        {"params": parameters, "weight_decay": decay, "share": share}
-        for (share, decay), parameters in kinds.items()
-    ]
-    if plan.optimiser == "sgd":
-        return SGD(groups, lr=plan.learning_rate, momentum=_SGD_MOMENTUM)
-    family = AdamW if plan.optimiser == "adamw" else Adam
-    return family(groups, lr=plan.learning_rate)
+    def _put_down(self, before: Tensor) -> None:
+        """Write a checkpoint if it is time; ``before`` is the order's state before its draw."""
+        if self.checkpoint is None or not self.checkpoint.due(self.done):
+            return
+        states = {name: each.get_state() for name, each in self.generators.items()}
+        if self.done % self._an_epoch:  # within an epoch its order is drawn again
+            states["order"] = before
+        numbers = {"done": self.done, "loss_sum": self.loss_sum}
+        self.checkpoint.save(self.module, self.steps.optimisers, states, numbers)
 
 
 def _batches(count: int, size: int, order: Generator) -> Iterator[NDArray[np.int64]]:
@@ -302,7 +219,7 @@ def _batches(count: int, size: int, order: Generator) -> Iterator[NDArray[np.int
         yield shuffled[start : start + size]
 
 
-def _stream(seed: int, stream: int) -> int:
+def seed_of(seed: int, stream: int) -> int:
     """Return an independent 63-bit seed, so that streams of near seeds do not overlap."""
     state = np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)
     return int(state[0]) >> 1
@@ -324,11 +241,3 @@ def _check_arrays(learner: Learner, images: NDArray[np.uint8], labels: NDArray[n
         )
     if not np.isin(labels, (-2, -1, 0, 1)).all():
         raise DataError("labels are 1, 0, -1 (unknown) or -2 (uncertain)")
-
-
-def _check(plan: TrainPlan, name: str, low: float, high: float, *, whole: bool = False) -> None:
-    value = getattr(plan, name)
-    right = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    if not right or not low <= value <= high:
-        kind = "an integer" if whole else "a number"
-        raise ConfigError(f"train: {name} is {kind} in [{low:g}, {high:g}], not {value!r}")

@@ -24,7 +24,8 @@ from client.learners import get_learner
 from client.learners.determinism import deterministic
 from client.learners.interface import Learner
 from client.noise import Keystream
-from client.train import TrainPlan, clipped_step, make_optimiser
+from client.plain_step import PlainSteps
+from client.train import TrainPlan
 from ledger.console import JsonFlag, emit_json, out
 
 
@@ -79,10 +80,16 @@ def measure(learner: Learner, *, batch: int, physical: int, repeats: int, warm_u
 
 def _plain(learner: Learner, images: Tensor, labels: Tensor) -> Callable[[], object]:
     module = learner.build(0).train()
-    optimiser = make_optimiser(module, learner, TrainPlan())
-    step = clipped_step(1.0)
+    steps = PlainSteps(
+        module,
+        learner,
+        learner.phase(learner.phases[-1]),
+        TrainPlan(),
+        draws=torch.Generator(),
+        free=torch.Generator(),
+    )
     pixels = images.contiguous(memory_format=torch.channels_last)  # as plain training has them
-    return lambda: step(module, learner, optimiser, pixels, labels)
+    return lambda: steps.take(pixels, labels, 0.5)
 
 
 def _private(

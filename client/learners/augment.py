@@ -53,10 +53,10 @@ def augment(images: Tensor, how: Augmentation, generator: Generator) -> Tensor:
     if not how.moves:
         return images
     count = images.shape[0]
-    draws = torch.rand((5, count), generator=generator) * 2 - 1  # uniform in [-1, 1)
+    draws = (torch.rand((5, count), generator=generator) * 2 - 1).to(images.device)  # in [-1, 1)
     angle = draws[0] * math.radians(how.rotation)
     scale = 1 / (1 + draws[1] * how.zoom)
-    mirror = torch.where(draws[4] < 0, -1.0, 1.0) if how.flip else torch.ones(count)
+    mirror = torch.where(draws[4] < 0, -1.0, 1.0) if how.flip else torch.ones_like(angle)
     cosine, sine = torch.cos(angle) * scale, torch.sin(angle) * scale
     # affine_grid works in [-1, 1], so a share of the side is twice that.
     rows = [

@@ -9,19 +9,28 @@ import torch
 
 
 @contextmanager
-def deterministic(*, seed: int, threads: int = 1) -> Iterator[None]:
-    """Pin threads, algorithms and torch's default generator; restore all three afterwards.
+def deterministic(
+    *, seed: int, threads: int = 1, device: torch.device | None = None
+) -> Iterator[None]:
+    """Pin threads, algorithms and torch's default generators; restore them all afterwards.
 
     Sums over several threads depend on how many there are, so results are equal only for equal
     ``threads`` (and the same machine and torch build).
+
+    Args:
+        seed: of the default generators.
+        threads: of the processor.
+        device: where the block computes; None is the processor. On a GPU only the seed is fixed,
+            not the order of sums: the same bits are not promised there.
     """
+    on_gpu = device is not None and device.type == "cuda"
     algorithms = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     before = torch.get_num_threads()
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[device] if on_gpu else []):
         try:
             torch.set_num_threads(threads)
-            torch.use_deterministic_algorithms(True)
+            torch.use_deterministic_algorithms(not on_gpu)
             torch.manual_seed(seed)
             yield
         finally:

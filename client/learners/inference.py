@@ -7,9 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from client.learners.determinism import deterministic
+from client.learners.device import ahead, choose, pinned, placed
 from client.learners.inputs import standardise
 from client.learners.interface import Learner
 from ledger.errors import DataError
@@ -25,30 +26,36 @@ def predict_logits(
     batch_size: int = 256,
     threads: int = 1,
     progress: Progress | None = None,
+    device: torch.device | None = None,
 ) -> NDArray[np.float32]:
     """Return the network's outputs (N, L), or (N, 3 L) of three classes, for (N, 1, S, S) images.
 
-    The module's training mode is restored.
+    The module's training mode is restored. On a GPU (``device``; None: ``device.choose``'s) the
+    arithmetic is float32 too, but its last bits are not the processor's.
 
     Raises:
         DataError: no images, or not 8-bit ones of one channel.
     """
     if len(pixels) == 0 or pixels.dtype != np.uint8 or pixels.ndim != 4:
         raise DataError("scoring takes at least one image, as uint8 (N, 1, S, S)")
+    where = device or choose()
     was_training = module.training
     module.eval()
     batches: list[NDArray[np.float32]] = []
+
+    def fetch(start: int) -> Tensor:
+        # A copy: maps may be read-only.
+        return pinned(torch.from_numpy(np.array(pixels[start : start + batch_size])), where)
+
     try:
-        with deterministic(seed=0, threads=threads), torch.inference_mode():
-            for start in range(0, len(pixels), batch_size):
-                chunk = np.array(
-                    pixels[start : start + batch_size]
-                )  # a copy: maps may be read-only
-                images = standardise(torch.from_numpy(chunk))
+        seeded = deterministic(seed=0, threads=threads, device=where)
+        with seeded, placed(module, where), torch.inference_mode():
+            for chunk in ahead(range(0, len(pixels), batch_size), fetch, where):
+                images = standardise(chunk.to(where, non_blocking=True))
                 images = images.contiguous(memory_format=torch.channels_last)
-                batches.append(module(images).numpy())
+                batches.append(module(images).float().cpu().numpy())
                 if progress is not None:
-                    progress(min(start + batch_size, len(pixels)), len(pixels))
+                    progress(min(len(batches) * batch_size, len(pixels)), len(pixels))
     finally:
         module.train(was_training)
     return np.concatenate(batches)

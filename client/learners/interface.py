@@ -143,7 +143,9 @@ class Learner(ABC):
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return one loss per example (B,), from logits and labels in {1, 0, -1, -2} (B, L)."""
-        weights = balance_weights(self.prior, self.balance) if self.balance else None
+        weights = None
+        if self.balance:
+            weights = balance_weights(self.prior, self.balance).to(logits.device)
         return LOSSES[self.objective](logits, labels, weights)
 
     def scores(self, logits: Tensor) -> Tensor:
@@ -154,7 +156,7 @@ class Learner(ABC):
         """
         if self.objective == MULTICLASS:
             return positive_logits(logits)
-        return logits + torch.tensor(self._correction()) if self.balance else logits
+        return logits + logits.new_tensor(self._correction()) if self.balance else logits
 
     def rate_share(self, parameter: str) -> float:  # noqa: ARG002 - for learners that differ
         """Return the share of the plan's learning rate that this parameter trains with."""

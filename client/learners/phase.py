@@ -34,10 +34,15 @@ class Phase(ABC):
     Attributes:
         name: what rounds call it.
         scored: whether the findings that a model tells after such a round mean anything.
+        free_every: the free parameters take a step after every so many steps of the others.
+        mixed: whether the loss may be computed in bfloat16 (on a GPU, without privacy). Not where
+            it differentiates by itself: a gradient penalty squares what rounding leaves.
     """
 
     name: ClassVar[str]
     scored: ClassVar[bool] = False
+    free_every: ClassVar[int] = 1
+    mixed: ClassVar[bool] = False
 
     @abstractmethod
     def trained(self, module: nn.Module) -> tuple[str, ...]:
@@ -65,12 +70,16 @@ class Phase(ABC):
         """Draw what the loss of each image needs beside it; called without gradients.
 
         Row i may depend on image i, its labels and the module's parameters, and on no other image.
+        In private rounds the module is in evaluation mode here and in ``loss``: batch norm, which
+        would make each generated image depend on how many there are, then uses running statistics,
+        and dropout is off. Only here and in ``free_loss`` may anything pass through batch norm.
 
         Args:
             module: as it is before the step.
             images: (B, C, S, S) float32, standardised.
             labels: (B, L) of 1, 0, -1 and -2.
-            generator: where every random choice comes from.
+            generator: where every random choice comes from; on the module's device, so that
+                ``torch.rand(..., generator=generator, device=generator.device)`` runs anywhere.
         """
         return {}
 
@@ -88,6 +97,7 @@ class Supervised(Phase):
 
     name = SUPERVISED
     scored = True
+    mixed = True
 
     def __init__(self, learner: Learner) -> None:
         self._learner = learner
@@ -102,4 +112,4 @@ class Supervised(Phase):
 
     def loss(self, module: nn.Module, images: Tensor, labels: Tensor, draws: Draws) -> Tensor:  # noqa: ARG002
         """Return the learner's loss of the module's logits."""
-        return self._learner.loss(module(images), labels)
+        return self._learner.loss(module(images).float(), labels)

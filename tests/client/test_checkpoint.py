@@ -155,7 +155,7 @@ def damages() -> Iterator[tuple[str, Callable[[bytes], bytes]]]:
     yield "cut header", lambda data: data[:40]
     yield "rubbish", lambda data: b"\x80\x04pickle" * 50
     yield "a length beyond its end", lambda data: b"\xff" * 8 + data[8:]
-    yield "another format", lambda data: data.replace(b"checkpoint/v1", b"checkpoint/v9")
+    yield "another format", lambda data: data.replace(b"checkpoint/v2", b"checkpoint/v9")
     yield "a tensor renamed", lambda data: data.replace(b"module/", b"modulo/", 1)
 
 

@@ -11,6 +11,7 @@ from client.evaluate_local import LocalEvaluator
 from client.learners import Model, get_learner, module_to_model
 from client.learners.interface import Learner
 from client.local_tensors import LocalTensors
+from client.plain_step import PlainSteps
 from client.train import TrainPlan, train
 from client.trainer import LocalTrainer, only_plain
 from ledger.errors import CodecError, ConfigError, PolicyViolation
@@ -70,24 +71,26 @@ def test_a_stronger_pull_stays_nearer() -> None:
 
 def test_the_pull_is_the_papers_and_not_in_the_loss_told() -> None:
     """After one plain gradient step from w1, w2 - w1 = -rate (g + mu (w1 - w0))."""
-    from torch.optim import SGD
-
-    from client.train import plain_step_of
-
     family = learner()
     pixels, labels = (torch.from_numpy(array) for array in data())
     images = pixels.float() / 100
     steps = {}
     for mu in (0.0, 2.0):
-        module = family.build(3)
-        plan = TrainPlan(proximal=mu, clip_norm=None)
-        take = plain_step_of(module, family, plan)
+        module = family.build(3).train()
+        plan = TrainPlan(
+            proximal=mu, clip_norm=None, optimiser="sgd", learning_rate=0.1, weight_decay=0.0,
+            final_share=1.0, warmup=0.0,
+        )  # fmt: skip
+        taking = PlainSteps(
+            module, family, family.phase("supervised"), plan,
+            draws=torch.Generator(), free=torch.Generator(),
+        )  # fmt: skip
         anchor = [p.detach().clone() for p in module.parameters()]
         with torch.no_grad():
             for parameter in module.parameters():
                 parameter.add_(0.01)
         start = [p.detach().clone() for p in module.parameters()]
-        loss = take(module, family, SGD(module.parameters(), lr=0.1), images, labels)
+        loss = taking.take(images, labels, 0.5)
         steps[mu] = loss, [p.detach() - s for p, s in zip(module.parameters(), start, strict=True)]
     assert steps[0.0][0] == steps[2.0][0]
     for plain, pulled, first in zip(steps[0.0][1], steps[2.0][1], anchor, strict=True):

@@ -6,8 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
 from client.evaluate_local import LOCAL_METRICS, LocalEvaluator, score_held_back
 from client.learners import get_learner, module_to_model
@@ -97,9 +96,7 @@ def test_every_image_is_seen_once_an_epoch_in_a_seeded_order() -> None:
     images, labels = blobs(10)
     told: list[tuple[int, int]] = []
 
-    def watch(
-        _module: nn.Module, _learner: Learner, _optimiser: Optimizer, batch: Tensor, _labels: Tensor
-    ) -> float:
+    def watch(batch: Tensor, _labels: Tensor, _at: float) -> float:
         for row in batch:
             expected = images.astype(np.float32)
             expected = (expected - expected.mean((1, 2, 3), keepdims=True)) / expected.std(
@@ -175,6 +172,9 @@ def test_divergence_is_named() -> None:
         {"clip_norm": 0.0},
         {"optimiser": "lion"},
         {"span": (0.5, 0.5)},
+        {"free_rate": 0.0},
+        {"betas": (0.9, 1.0)},
+        {"betas": [0.9]},
     ],
 )
 def test_odd_plans_are_refused(wrong: dict[str, object]) -> None:
@@ -184,7 +184,9 @@ def test_odd_plans_are_refused(wrong: dict[str, object]) -> None:
 
 @pytest.mark.parametrize("optimiser", ["adamw", "adam", "sgd"])
 def test_a_plan_survives_its_description(optimiser: str) -> None:
-    plan = TrainPlan(optimiser=optimiser, augmentation=Augmentation(shift=0.1, flip=True))
+    plan = TrainPlan(
+        optimiser=optimiser, betas=(0.5, 0.99), augmentation=Augmentation(shift=0.1, flip=True)
+    )
     assert TrainPlan.from_description(plan.describe()) == plan
     assert run("cnn", plan)
 
