@@ -13,6 +13,7 @@ its result depends on: settings, records and versions, so a changed grid makes o
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import platform
 from collections.abc import Mapping
@@ -71,6 +72,15 @@ class Cell:
         values = self.settings.to_dict()
         return {key: value for key, value in values.items() if key not in left_out}
 
+    def told(self) -> dict[str, object]:
+        """Return what ``matters``, with the digest of a file in place of its path.
+
+        Raises:
+            ConfigError: the initial weights cannot be read.
+        """
+        weights = weights_digest(self.settings.initial_weights)
+        return {**self.matters(), "initial_weights": weights}
+
     def digest(self, data: Mapping[str, str]) -> str:
         """Return the cell's digest, 64 hexadecimal digits.
 
@@ -80,12 +90,29 @@ class Cell:
         about = {
             "format": FORMAT,
             "mode": self.mode,
-            "settings": self.matters(),
+            "settings": self.told(),
             "data": dict(data),
             "versions": versions(),
         }
         del about["settings"]["data"]  # type: ignore[attr-defined]  # a path; the records count
         return tagged_digest(FORMAT, canonical_json(about)).hex()
+
+
+def weights_digest(source: str) -> str:
+    """Return what stands for a file of initial weights: its name and the SHA-256 of its bytes.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    from client.learners.pretrained import HUB
+
+    if source in {"", HUB}:
+        return source
+    try:
+        with Path(source).open("rb") as file:
+            return f"{Path(source).name}:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    except OSError as error:
+        raise ConfigError(f"cannot read the initial weights {source}: {error.strerror}") from None
 
 
 def versions() -> dict[str, str]:

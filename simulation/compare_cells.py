@@ -78,7 +78,7 @@ def run_cell(
         "name": cell.name,
         "mode": cell.mode,
         "variant": cell.variant,
-        "settings": cell.matters(),
+        "settings": cell.told(),
         "data": data_digests(cohorts),
         "versions": versions(),
     }

@@ -61,6 +61,21 @@ def write(folder: Path, text: str = GRID) -> Path:
     return path
 
 
+def test_initial_weights_count_by_their_bytes_and_no_path_is_kept(tmp_path: Path) -> None:
+    weights = tmp_path / "weights.pth"
+    weights.write_bytes(b"one")
+    text = GRID.replace("[modes.central]", f'initial_weights = "{weights}"\n[modes.central]')
+    cell = read_cells(write(tmp_path, text))[0]
+    before = cell.digest({})
+    assert str(tmp_path) not in json.dumps(cell.told())
+    assert str(cell.told()["initial_weights"]).startswith("weights.pth:7692c3ad")
+    weights.write_bytes(b"two")
+    assert cell.digest({}) != before
+    weights.unlink()
+    with pytest.raises(ConfigError, match="initial weights"):
+        cell.digest({})
+
+
 def ask(*arguments: object) -> str:
     app = typer.Typer(pretty_exceptions_enable=False)
     app.command()(compare)
