@@ -113,7 +113,7 @@ def destroy_keys(run: Path, *, reason: str, time: int) -> tuple[str, ...]:
 
 
 def key_files(run: Path) -> tuple[Path, ...]:
-    """Return the files of a run's sealing keys, tombstones among them."""
+    """Return the files of a run's sealing keys that are still there."""
     return tuple(sorted((run / "keys").glob("seal-*.json")))
 
 
