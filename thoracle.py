@@ -22,6 +22,7 @@ def build_app() -> typer.Typer:
     from simulation.data_commands import register as register_data
     from simulation.doctor_command import doctor
     from simulation.evaluate_command import evaluate
+    from simulation.explain_command import explain
     from simulation.export_command import export
     from simulation.predict_command import predict
     from simulation.privacy_commands import app as privacy
@@ -44,6 +45,7 @@ def build_app() -> typer.Typer:
     app.command()(evaluate)
     app.command()(compare)
     app.command()(predict)
+    app.command()(explain)
     app.command()(export)
     app.command()(doctor)
     register_erase(audit)

@@ -9,7 +9,6 @@ import typer
 
 from ledger.console import JsonFlag, emit_json, out
 from ledger.errors import ConfigError
-from simulation.evaluate_command import choose
 
 
 def export(
@@ -31,29 +30,24 @@ def export(
     """
     if onnx is None:
         raise ConfigError("say what to write: --onnx FILE")
-    from client.data.pipeline import Preprocessing
     from client.learners.platt import Line
-    from ledger.run_facts import read_anchors
-    from server.evaluate import digest_of
     from simulation.export import export_onnx
-    from simulation.predict import calibration_of, open_model
-    from simulation.provenance import provenance
+    from simulation.predict import calibration_of, open_final
 
-    chosen = choose(model)
-    origin = provenance(chosen.run, digest_of(chosen.path), read_anchors(trust) if trust else None)
-    learner, module = open_model(chosen)
-    kept = calibration_of(chosen, learner, module)
+    final = open_final(model, trust)
+    chosen = final.chosen
+    kept = calibration_of(chosen, final.learner, final.module)
     about = {
         "model": chosen.path.stem,
-        "federation": origin.federation,
-        "round": origin.round,
+        "federation": final.origin.federation,
+        "round": final.origin.round,
         "findings": list(chosen.findings),
-        "preprocessing": Preprocessing(size=learner.input_size, **chosen.films).config(),
+        "preprocessing": final.films.config(),
         "thresholds": [point.threshold for point in kept.points] if kept else None,
         "calibrated": kept is not None,
     }
     lines = kept.lines if kept else tuple(Line() for _ in chosen.findings)
-    difference = export_onnx(learner, module, lines, onnx, about)
+    difference = export_onnx(final.learner, final.module, lines, onnx, about)
     if as_json:
         emit_json({**about, "file": str(onnx), "largest_difference": difference})
         return

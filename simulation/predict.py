@@ -32,8 +32,10 @@ from client.learners.registry import from_description
 from ledger.canonical import canonical_json, parse_json, sha256
 from ledger.errors import CodecError, ConfigError, DataError, EvidenceMismatch
 from ledger.files import atomic_write, read_bounded
+from ledger.run_facts import read_anchors
 from server.evaluate import TestSet, digest_of, read_model
-from simulation.evaluate_command import Chosen
+from simulation.evaluate_command import Chosen, choose
+from simulation.provenance import Provenance, provenance
 from simulation.testset import read_test_set
 
 FORMAT: Final = "thoracle/calibration/v1"
@@ -132,6 +134,38 @@ def open_model(chosen: Chosen) -> tuple[Learner, nn.Module]:
     load_model(module, read_model(chosen.path, chosen.manifest), learner.shared(module))
     drop_moments(module)
     return learner, module.eval()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinalModel:
+    """A model that the ledger names as final, ready for use."""
+
+    chosen: Chosen
+    origin: Provenance
+    learner: Learner
+    module: nn.Module
+
+    @property
+    def films(self) -> Preprocessing:
+        """How films are prepared for it."""
+        return Preprocessing(size=self.learner.input_size, **self.chosen.films)
+
+
+def open_final(model: Path, trust: Path | None = None) -> FinalModel:
+    """Return a model ready for use, once the run's audited record has named it as final.
+
+    Args:
+        model: run folder, or a file of its models/.
+        trust: file of the federation's anchors from outside the run.
+
+    Raises:
+        ModelNotFinal: the ledger does not name it.
+        ThoracleError: what ``choose``, ``provenance`` and ``open_model`` refuse.
+    """
+    chosen = choose(model)
+    origin = provenance(chosen.run, digest_of(chosen.path), read_anchors(trust) if trust else None)
+    learner, module = open_model(chosen)
+    return FinalModel(chosen=chosen, origin=origin, learner=learner, module=module)
 
 
 def scores_of(

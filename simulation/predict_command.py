@@ -13,7 +13,6 @@ import typer
 from ledger.canonical import sha256
 from ledger.console import JsonFlag, emit_json, out
 from ledger.errors import ConfigError, DataError
-from simulation.evaluate_command import choose
 
 if TYPE_CHECKING:
     from simulation.predict import Calibrated
@@ -47,23 +46,18 @@ def predict(
     """
     if as_csv and as_json:
         raise ConfigError("give --csv or --json, not both")
-    from client.data.pipeline import Preprocessing
     from client.learners.platt import Line, apply_lines
-    from ledger.run_facts import read_anchors
-    from server.evaluate import digest_of
-    from simulation.predict import calibration_of, films, open_model, read_films, scores_of
-    from simulation.provenance import provenance
+    from simulation.predict import calibration_of, films, open_final, read_films, scores_of
 
-    chosen = choose(model)
     paths = films(target)
-    origin = provenance(chosen.run, digest_of(chosen.path), read_anchors(trust) if trust else None)
-    learner, module = open_model(chosen)
-    kept = calibration_of(chosen, learner, module, threads)
-    pixels, refused = read_films(paths, Preprocessing(size=learner.input_size, **chosen.films))
+    final = open_final(model, trust)
+    findings = final.chosen.findings
+    kept = calibration_of(final.chosen, final.learner, final.module, threads)
+    pixels, refused = read_films(paths, final.films)
     if not len(pixels):
         raise DataError(f"no film can be read: {refused[0][1]}")
-    scores = scores_of(learner, module, pixels, threads)
-    lines = kept.lines if kept else tuple(Line() for _ in chosen.findings)
+    scores = scores_of(final.learner, final.module, pixels, threads)
+    lines = kept.lines if kept else tuple(Line() for _ in findings)
     said = apply_lines(scores, lines)
     bad = dict(refused)
     rows = iter(said.tolist())
@@ -73,12 +67,12 @@ def predict(
             **(
                 {"error": bad[place]}
                 if place in bad
-                else {"findings": _told(next(rows), chosen.findings, kept)}
+                else {"findings": _told(next(rows), findings, kept)}
             ),
         }
         for place, path in enumerate(paths)
     ]
-    about = _about(chosen.path.stem, origin, kept)
+    about = about_model(final.chosen.path.stem, final.origin, kept)
     if as_json:
         emit_json({**about, "films": told})
     elif as_csv:
@@ -111,7 +105,8 @@ def _told(
     return found
 
 
-def _about(model: str, origin: Provenance, kept: Calibrated | None) -> dict[str, object]:
+def about_model(model: str, origin: Provenance, kept: Calibrated | None) -> dict[str, object]:
+    """Return what is told of the model itself, as JSON values."""
     return {
         "model": model,
         "federation": origin.federation,
@@ -150,7 +145,8 @@ def _csv(told: list[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _print(about: dict[str, Any], told: list[dict[str, Any]]) -> None:
+def print_model(about: dict[str, Any]) -> None:
+    """Print what the ledger says of the model, and what it was calibrated on."""
     where = f"round {about['round']} ({about['outcome']})" if about["round"] else "before round 1"
     out.print(f"Model {about['model'][:16]}…: final on the ledger, {where}.", markup=False)
     if not about["anchored"]:
@@ -160,6 +156,10 @@ def _print(about: dict[str, Any], told: list[dict[str, Any]]) -> None:
         out.print("Not calibrated: the run has no test set of its own.")
     else:
         out.print(f"Calibrated on {kept['patients']:,} patients who trained nothing.")
+
+
+def _print(about: dict[str, Any], told: list[dict[str, Any]]) -> None:
+    print_model(about)
     for film in told:
         out.print(f"\n{film['film']}", markup=False, highlight=False)
         if "error" in film:

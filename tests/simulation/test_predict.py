@@ -1,31 +1,23 @@
 """Predicting and exporting: only what the ledger names, calibrated on patients who trained nothing.
 
-The run is a real one on the in-process chain, of a learner small enough for it.
+The run (``conftest``) is a real one on the in-process chain.
 """
 
 import csv
 import io
 import json
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
-from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
-import typer
 from PIL import Image
-from torch import nn
-from typer.testing import CliRunner
 
 from client.data.nih import load_nih
 from client.data.preprocess import load_pixels
 from client.data.records import FINDINGS
-from client.learners import module_to_model, registry
+from client.learners import module_to_model
 from client.learners.calibration import calibration
-from client.learners.interface import Learner
 from client.learners.platt import LEAST, Line, apply_lines, cross_fitted, fit_lines
 from ledger.canonical import canonical_json, parse_json
 from ledger.errors import (
@@ -35,10 +27,9 @@ from ledger.errors import (
     EvidenceMismatch,
     ModelNotFinal,
     OutputError,
-    ThoracleError,
 )
 from ledger.files import ObjectStore
-from ledger.manifest import Manifest, encode_model
+from ledger.manifest import encode_model
 from simulation.evaluate_command import choose
 from simulation.export import export_onnx
 from simulation.export_command import export
@@ -46,78 +37,8 @@ from simulation.phantoms import write_phantoms
 from simulation.predict import Calibrated, films
 from simulation.predict_command import predict
 from simulation.provenance import provenance
-from simulation.testset import write_test_set
-from tests.ledger.audited_run import Federation
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tiny(Learner):
-    name: ClassVar[str] = "tiny"
-
-    input_size: int = 8
-
-    def network(self) -> nn.Module:
-        return nn.Sequential(nn.Flatten(), nn.Linear(self.input_size**2, self.outputs))
-
-    def head(self, module: nn.Module) -> nn.Linear:
-        head = module.get_submodule("1")
-        assert isinstance(head, nn.Linear)
-        return head
-
-
-@pytest.fixture(autouse=True)
-def installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = EntryPoint("tiny", f"{__name__}:Tiny", registry.ENTRY_POINTS)
-    monkeypatch.setattr(registry, "entry_points", lambda group: [entry])
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data") / "phantoms"
-    write_phantoms(folder, 30, 0, size=32, test_share=0.7)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def played(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
-    """Return the folder of one audited round that ends in a model of the tiny learner."""
-    learner = Tiny()
-    module = learner.build(0)
-    model = module_to_model(module, learner.shared(module))
-    folder = tmp_path_factory.mktemp("played") / "run"
-    federation = Federation(folder, model=model)
-    federation.play()
-    federation.write_run()
-    final = federation.ledger.model().hex()
-    record = parse_json((folder / "run.json").read_bytes(), 1 << 20)
-    assert isinstance(record, dict)
-    record |= {
-        "learner": learner.describe(),
-        "manifest": Manifest.of_model(model).to_json(),
-        "initial_model": federation.rules.initial_model.hex(),
-        "findings": list(FINDINGS),
-    }
-    (folder / "run.json").write_bytes(canonical_json(record))
-    (folder / "metrics.csv").write_text(f"round,model\n1,{final}\n")
-    cohort = load_nih(data, "test")
-    write_test_set(folder / "test.npz", cohort, load_pixels(cohort, 8))
-    return folder
-
-
-@pytest.fixture
-def run(played: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(played, tmp_path / "run"))
-
-
-def ask(command: Callable[..., None], *arguments: object) -> str:
-    app = typer.Typer(pretty_exceptions_enable=False)
-    app.command()(command)
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if isinstance(result.exception, ThoracleError):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
+from tests.simulation.asking import ask
+from tests.simulation.conftest import Tiny
 
 # The ledger
 
