@@ -40,7 +40,8 @@ class Extended(nn.Module):
         super().__init__()
         self.vit = VisionTransformer(
             img_size=16, patch_size=4, in_chans=1, num_classes=0, embed_dim=16, depth=2,
-            num_heads=2, global_pool=cast(Literal["token", "avg"], pool), class_token=pool == "token",
+            num_heads=2, global_pool=cast(Literal["token", "avg"], pool),
+            class_token=pool == "token",
         )  # fmt: skip
         self.extra = nn.Parameter(torch.randn(1, extra, 16))
         self.head = nn.Linear(16, labels)
