@@ -96,10 +96,10 @@ def update_manifest(manifest: Manifest, config: Mapping[str, object]) -> Manifes
         raise ConfigError("travels is not in strictly ascending order")
     known = {spec.name: spec for spec in manifest.tensors}
     for name in said:
-        if name not in known:
-            raise ConfigError(f"travels names {name[:80]!r}, which the model has not")
         if name.startswith(MOMENTS):
             raise ConfigError(f"travels names {name[:80]!r}: moments are computed, never sent")
+        if name not in known:
+            raise ConfigError(f"travels names {name[:80]!r}, which the model has not")
     return Manifest(tuple(known[name] for name in said))
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from ledger.seal import SealKey, key_from_seed
 from ledger.server_rule import moment_names
 from ledger.statement import Mechanism, Phase, Rules, Unit
 from ledger.travels import TRAVELS
+from server.phases import PhasePlan
 from server.plan import Keyring, RoundPlan
 from server.results import RoundResult
 from server.rounds import Coordinator
@@ -206,6 +207,24 @@ class Setting:
     )
     rules: Mapping[str, int] = field(default_factory=lambda: {"max_silent_share": 4000})
     unit: Unit = Unit.NONE
+
+
+PHASED = Setting(
+    plan=replace(
+        Setting().plan,
+        phases=(
+            PhasePlan(name="body", rounds=1, travels=("conv.weight",), max_norm=4.0),
+            PhasePlan(
+                name="head",
+                rounds=99,
+                travels=("head.bias", "norm"),
+                metrics=("loss",),
+                max_norm=3.0,
+            ),
+        ),
+    )
+)
+"""Two phases: one round of the convolution, then the rest of the model."""
 
 
 @dataclass(frozen=True)

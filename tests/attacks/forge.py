@@ -14,13 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from client.update import delta_of
 from ledger.canonical import parse_json, sha256, tagged_digest
-from ledger.manifest import decode_model, encode_model, encode_tensors
+from ledger.manifest import Manifest, Model, decode_model, encode_model, encode_tensors
 from ledger.messages import TrainReply
 from ledger.probe import probe_update
-from ledger.quantise import Quantiser, apply_sum, quantise
+from ledger.quantise import Quantiser, quantise
 from ledger.seal import SealContext, seal
+from ledger.server_rule import ServerRule, next_model
 from ledger.statement import Opening, beacon_of, bitmap_of
+from ledger.travels import update_manifest
 from ledger.update import encode_opening, opening_digest
 from server.decide import Decisions
 from tests.world import TinyTrainer, World
@@ -36,8 +39,14 @@ def honest_q(world: World, seat: int) -> NDArray[np.int16]:
     assert isinstance(config, dict)
     base = decode_model(order.base_model_bytes, world.manifest)
     trained = TinyTrainer(f"hospital {seat}")(base, config, 0).model
-    delta = world.manifest.flatten(trained) - world.manifest.flatten(base)
+    delta = delta_of(trained, base, update_manifest(world.manifest, config))
     return quantise(delta, Quantiser(**config["quantiser"])).q
+
+
+def travelling(world: World) -> Manifest:
+    """Return the manifest of what travels in the last round."""
+    config = world.coordinator.bench.config(world.ledger.round().number)
+    return update_manifest(world.manifest, config)
 
 
 class Forgery:
@@ -85,7 +94,7 @@ class Forgery:
     def _make(self) -> TrainReply:
         world, signer = self.world, self.world.accounts[self.seat]
         q = self._pass("q", honest_q(world, self.seat))
-        self.update = self._pass("update", encode_tensors(world.manifest, q))
+        self.update = self._pass("update", encode_tensors(travelling(world), q))
         opening = self._pass("opening", self.digest(self.update, **self._foreign))
         plaintext = self._pass("plaintext", encode_opening(self.salt, self.update))
         context = self._pass("context", context_of(world, self.round, self.seat))
@@ -158,6 +167,8 @@ def propose(
     model: Callable[[bytes], bytes] = lambda digest: digest,
     probes: Callable[[dict[int, tuple[int, ...]]], Mapping[int, tuple[int, ...]]] = dict,
     effective: Callable[[dict[int, NDArray[np.int16]]], Mapping[int, NDArray[Any]]] = dict,
+    edit: Callable[[Model], Model] = dict,
+    file: Callable[[NDArray[np.int64]], bytes] | None = None,
 ) -> Forged:
     """Propose like a dishonest coordinator: with another sum, model digest or probes.
 
@@ -167,6 +178,8 @@ def propose(
         model: the model digest to propose, from the one that follows from the sum.
         probes: the probes to record, from the honest ones under the new beacon.
         effective: the updates that probes are taken of, from the committed ones by seat.
+        edit: the model to propose, from the one that follows from the sum.
+        file: the sum's file; by default the canonical one.
     """
     world.coordinator.close()
     decisions = decisions_of(world)
@@ -174,8 +187,8 @@ def propose(
     opening, accepted = world.ledger.opening(number), decisions.accepted()
     chosen = total(decisions)
     weight = sum(d.weight for d in accepted)
-    model_bytes = _model_bytes(world, opening, chosen, weight)
-    sum_bytes = encode_tensors(world.manifest, chosen)
+    model_bytes = _model_bytes(world, opening, chosen, weight, edit)
+    sum_bytes = file(chosen) if file else encode_tensors(travelling(world), chosen)
     world.store.sums.put(sum_bytes)
     if model_bytes:
         world.store.models.put(model_bytes)
@@ -211,16 +224,28 @@ def _probe(beacon: bytes, q: NDArray[Any]) -> tuple[int, ...]:
     return probe_update(beacon, q.astype(np.int16))
 
 
-def _model_bytes(world: World, opening: Opening, total: NDArray[np.int64], weight: int) -> bytes:
-    """Return base + S step / W, or nothing where S is out of range (a forger writes anything)."""
+def _model_bytes(
+    world: World,
+    opening: Opening,
+    total: NDArray[np.int64],
+    weight: int,
+    edit: Callable[[Model], Model],
+) -> bytes:
+    """Return base + S step / W, or what it can where S is out of range, edited."""
     config = parse_json(world.store.get_config(opening.config_digest), 1 << 20)
     assert isinstance(config, dict)
     base = decode_model(world.store.models.get(opening.base_model), world.manifest)
     clipped = np.clip(total, -32767 * weight, 32767 * weight)
-    vector = apply_sum(
-        world.manifest.flatten(base), clipped, weight, config["quantiser"]["step_exponent"]
+    vector = next_model(
+        world.manifest,
+        update_manifest(world.manifest, config),
+        world.manifest.flatten(base),
+        clipped,
+        weight,
+        config["quantiser"]["step_exponent"],
+        ServerRule(),
     )
-    return encode_model(world.manifest.unflatten(vector))
+    return encode_model(edit(world.manifest.unflatten(vector)))
 
 
 def retensor(world: World, **changes: Any) -> bytes:

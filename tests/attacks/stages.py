@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ledger.statement import Outcome, Unit
-from tests.world import PRIVACY, Mark, Setting, World
+from tests.world import PHASED, PRIVACY, Mark, Setting, World
 
 SETTINGS: Mapping[str, Setting] = {
     "plain": Setting(),
@@ -24,6 +24,7 @@ SETTINGS: Mapping[str, Setting] = {
         plan=replace(Setting().plan, privacy=PRIVACY),
         unit=Unit.PATIENT,
     ),
+    "phased": PHASED,
 }
 
 

@@ -38,7 +38,7 @@ def _row(
 
     def play(scene: Scene) -> None:
         forge.propose(scene.world, total=total)
-        _everybody_dissents(scene)
+        everybody_dissents(scene)
 
     return Case(
         name=name,
@@ -54,7 +54,7 @@ def _row(
     )
 
 
-def _everybody_dissents(scene: Scene) -> None:
+def everybody_dissents(scene: Scene) -> None:
     world = scene.world
     base = world.ledger.model()
     world.attest(world.coordinator.serve())
@@ -100,7 +100,7 @@ def _plus_modulus(decisions: Decisions) -> Total:
 
 def _model_digest(scene: Scene) -> None:
     forge.propose(scene.world, model=lambda digest: bytes(reversed(digest)))
-    _everybody_dissents(scene)
+    everybody_dissents(scene)
 
 
 def _over_cap(scene: Scene) -> None:
@@ -111,7 +111,7 @@ def _over_cap(scene: Scene) -> None:
         forge.propose(scene.world, probes=loud)
 
 
-def _attest_by_hand(world: World, *seats: int) -> None:
+def attest_by_hand(world: World, *seats: int) -> None:
     """Colluders attest without looking."""
     state = world.ledger.round()
     for seat in seats:
@@ -132,7 +132,7 @@ def _false_probe(scene: Scene) -> None:
         }
 
     forge.propose(world, probes=shift)
-    _attest_by_hand(world, ROGUE)
+    attest_by_hand(world, ROGUE)
     world.attest(world.coordinator.serve(), (0, 1))
     assert world.coordinator.finish().outcome is Outcome.ABORTED
     scene.dissented(0)
@@ -158,7 +158,7 @@ def _colluder(scene: Scene) -> None:
     change = np.zeros(world.manifest.size, dtype=np.int64)
     change[:5] = 300
     _absorb(scene, change)
-    _attest_by_hand(world, ROGUE)
+    attest_by_hand(world, ROGUE)
     world.attest(world.coordinator.serve(), (0, 1))
     assert world.coordinator.finish().outcome is Outcome.SUM_VERIFIED
     assert _named_by_replay(world) == {ROGUE}
