@@ -13,8 +13,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from client.learners.metrics import check_scored
-from client.learners.statistics import Weights, ratio, weighted_auc
+from client.learners.statistics import Weights, ratio
 from ledger.errors import DataError
 
 _CHUNK = 200
@@ -94,47 +93,6 @@ def patient_intervals(
                 patients=len(numbers),
             )
     return found
-
-
-def macro_auc_interval(
-    probabilities: NDArray[np.floating],
-    labels: NDArray[np.integer],
-    patients: Sequence[str],
-    *,
-    seed: int = 0,
-    resamples: int = 1000,
-    level: float = 0.95,
-) -> Interval | None:
-    """Return the interval of the macro AUC, or None where no label has both classes.
-
-    A label that loses one class in a resample is left out of that resample's mean.
-
-    Args:
-        probabilities: (N, L).
-        labels: (N, L) of 1, 0 and -1.
-        patients: of each image.
-        seed: of the draws.
-        resamples: 10 or more.
-        level: in (0, 1).
-
-    Raises:
-        DataError: the arrays do not fit together, or an argument is outside its range.
-    """
-    check_scored(probabilities, labels, [""] * labels.shape[1])
-    if len(patients) != len(labels):
-        raise DataError("an interval needs one patient an image")
-    if len(labels) == 0:
-        return None
-
-    def macro(weights: Weights) -> dict[str, NDArray[np.float64]]:
-        each = [
-            weighted_auc(scores, truth, weights[:, known])
-            for scores, truth, known in known_columns(probabilities, labels)
-        ]
-        return {"macro_auc": mean_of_defined(each)}
-
-    found = patient_intervals(macro, patients, seed=seed, resamples=resamples, level=level)
-    return found.get("macro_auc")
 
 
 def known_columns(

@@ -8,7 +8,7 @@ findings of ChestX-ray14 (AUC 0.77 for Edema), so figures within each view belon
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -80,26 +80,6 @@ def score(
     )
 
 
-def score_within(
-    probabilities: NDArray[np.floating],
-    labels: NDArray[np.integer],
-    names: Sequence[str],
-    groups: Sequence[str | None],
-) -> dict[str, Scores]:
-    """Score each group (such as the view) on its own; images of no group are left out.
-
-    Raises:
-        DataError: as ``score``, or the groups are not one an image.
-    """
-    if len(groups) != len(labels):
-        raise DataError("one group an image is needed to score within groups")
-    kinds = np.array([group or "" for group in groups])
-    return {
-        kind: score(probabilities[kinds == kind], labels[kinds == kind], names)
-        for kind in sorted(set(kinds.tolist()) - {""})
-    }
-
-
 def check_scored(
     probabilities: NDArray[np.floating], labels: NDArray[np.integer], names: Sequence[str]
 ) -> None:
@@ -150,8 +130,3 @@ def macro_over(scores: Scores, names: Sequence[str]) -> dict[str, float | int | 
         "macro_average_precision": float(np.mean(precisions)) if precisions else None,
         "scored": len(aucs),
     }
-
-
-def macro_by_group(scores: Mapping[str, Scores]) -> dict[str, float | None]:
-    """Return each group's macro AUC."""
-    return {group: each.macro_auc for group, each in scores.items()}

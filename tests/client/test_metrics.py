@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from client.learners.bootstrap import macro_auc_interval
-from client.learners.metrics import score, score_within
+from client.learners.bootstrap import Interval
+from client.learners.metrics import score
 from client.learners.statistics import weighted_auc
+from client.learners.suite import measure
 from ledger.errors import DataError
 
 NAMES = ("a", "b", "c")
@@ -66,11 +67,18 @@ def test_views_are_scored_alone() -> None:
     # Within each view the ranking is perfect; across views it is not: the shortcut undone.
     probabilities = np.array([[0.1], [0.2], [0.8], [0.9]])
     labels = np.array([[0], [1], [0], [1]], np.int8)
-    views = ("PA", "PA", "AP", "AP")
-    within = score_within(probabilities, labels, ("x",), views)
-    assert [within[view].macro_auc for view in ("AP", "PA")] == [1.0, 1.0]
+
+    def within(*views: str | None) -> dict[str, float | None]:
+        found = measure(
+            probabilities, labels, ("x",), list("abcd"), groups={"view": views}, resamples=0
+        )
+        return {view: each.scores.macro_auc for view, each in found.groups["view"].items()}
+
+    assert within("PA", "PA", "AP", "AP") == {"PA": 1.0, "AP": 1.0}
     assert score(probabilities, labels, ("x",)).macro_auc == 0.75
-    assert set(score_within(probabilities, labels, ("x",), ("PA", "PA", None, None))) == {"PA"}
+    assert set(within("PA", "PA", None, None)) == {"PA"}
+    with pytest.raises(DataError):
+        within("PA", "AP")
 
 
 @pytest.mark.parametrize(
@@ -103,12 +111,25 @@ def test_weighted_auc_is_scikit_learns(data: st.DataObject, count: int) -> None:
         assert found == pytest.approx(expected)
 
 
+def interval(
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    patients: list[str],
+    *,
+    seed: int = 0,
+    resamples: int = 300,
+) -> Interval | None:
+    names = NAMES[: labels.shape[1]]
+    found = measure(probabilities, labels, names, patients, seed=seed, resamples=resamples)
+    return found.intervals.get("macro_auc")
+
+
 def test_interval_holds_the_estimate_and_is_repeatable() -> None:
     probabilities, labels = sample(4, count=300)
     patients = [str(n // 3) for n in range(300)]
-    first = macro_auc_interval(probabilities, labels, patients, seed=5, resamples=300)
-    again = macro_auc_interval(probabilities, labels, patients, seed=5, resamples=300)
-    other = macro_auc_interval(probabilities, labels, patients, seed=6, resamples=300)
+    first = interval(probabilities, labels, patients, seed=5)
+    again = interval(probabilities, labels, patients, seed=5)
+    other = interval(probabilities, labels, patients, seed=6)
     macro = score(probabilities, labels, NAMES).macro_auc
     assert first is not None
     assert macro is not None
@@ -121,14 +142,14 @@ def test_patients_not_images_are_drawn() -> None:
     # The same 40 images ten times over: image-wise the interval would shrink by about three.
     probabilities, labels = sample(7, count=40)
     many, repeated = np.tile(probabilities, (10, 1)), np.tile(labels, (10, 1))
-    by_patient = macro_auc_interval(many, repeated, [str(n % 40) for n in range(400)])
-    by_image = macro_auc_interval(many, repeated, [str(n) for n in range(400)])
+    by_patient = interval(many, repeated, [str(n % 40) for n in range(400)])
+    by_image = interval(many, repeated, [str(n) for n in range(400)])
     assert by_patient is not None
     assert by_image is not None
     assert by_patient.high - by_patient.low > 2 * (by_image.high - by_image.low)
 
 
 def test_no_interval_where_nothing_is_defined() -> None:
-    assert macro_auc_interval(np.zeros((4, 1)), np.zeros((4, 1), np.int8), list("abcd")) is None
+    assert interval(np.zeros((4, 1)), np.zeros((4, 1), np.int8), list("abcd")) is None
     with pytest.raises(DataError):
-        macro_auc_interval(np.zeros((4, 1)), np.zeros((4, 1), np.int8), ["a"])
+        interval(np.zeros((4, 1)), np.zeros((4, 1), np.int8), ["a"])
