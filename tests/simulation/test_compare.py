@@ -10,13 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from client.checkpoint import Cadence
 from client.data.nih import load_nih
 from client.data.records import FINDINGS, Cohort, Record
-from ledger.errors import ConfigError, DataError, ThoracleError
+from ledger.errors import ConfigError, DataError
 from simulation import compare_cells
 from simulation.compare import CENTRAL, PRIVATE, read_cells
 from simulation.compare_command import compare
@@ -24,6 +22,7 @@ from simulation.compare_report import HEADS, markdown, read_records, rows_of
 from simulation.phantoms import write_phantoms
 from simulation.progress import Steps
 from simulation.stratify import stratified_split
+from tests.simulation.asking import ask
 
 GRID = """
 [settings]
@@ -48,13 +47,6 @@ set = { epochs = 3 }
 """
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data") / "phantoms"
-    write_phantoms(folder, 14, 0, size=32)
-    return folder
-
-
 def write(folder: Path, text: str = GRID) -> Path:
     path = folder / "grid.toml"
     path.write_text(text)
@@ -74,16 +66,6 @@ def test_initial_weights_count_by_their_bytes_and_no_path_is_kept(tmp_path: Path
     weights.unlink()
     with pytest.raises(ConfigError, match="initial weights"):
         cell.digest({})
-
-
-def ask(*arguments: object) -> str:
-    app = typer.Typer(pretty_exceptions_enable=False)
-    app.command()(compare)
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if isinstance(result.exception, ThoracleError):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.stdout
 
 
 def test_a_grid_is_every_combination_once(tmp_path: Path) -> None:
@@ -148,7 +130,7 @@ def test_a_grid_is_made_once_and_told_of(
 ) -> None:
     monkeypatch.setattr(compare_cells, "RESAMPLES", 20)
     grid, bench = write(tmp_path, ONE), tmp_path / "bench"
-    found = json.loads(ask(grid, "--out", bench, "--data", data, "--json"))
+    found = json.loads(ask(compare, grid, "--out", bench, "--data", data, "--json"))
     assert len(found) == 1
     assert (found[0]["seeds"], found[0]["steps"]) == (2, 2)
     assert found[0]["low"] <= found[0]["macro_auc"] <= found[0]["high"]
@@ -168,15 +150,16 @@ def test_a_grid_is_made_once_and_told_of(
         raise AssertionError("a finished cell was made again")
 
     monkeypatch.setattr(compare_cells, "run_cell", never)
-    again = json.loads(ask(grid, "--out", bench, "--data", data, "--json"))
+    again = json.loads(ask(compare, grid, "--out", bench, "--data", data, "--json"))
     assert again == found
-    assert json.loads(ask(grid, "--out", bench, "--report", "--json")) == found
+    assert json.loads(ask(compare, grid, "--out", bench, "--report", "--json")) == found
 
 
 def test_a_stopped_cell_goes_on_to_the_same_model(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compare_cells, "CADENCE", Cadence(seconds=1e9, steps=1))
+    monkeypatch.setattr(compare_cells, "RESAMPLES", 20)
     cell = read_cells(write(tmp_path, ONE), str(data))[0]
     cohorts = compare_cells.gather_cell(cell, tmp_path / "scratch")
     quiet = Steps(quiet=True)

@@ -4,28 +4,19 @@ import json
 from pathlib import Path
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from client.data.nih import load_nih
 from client.data.preprocess import load_pixels
 from client.learners import get_learner, module_to_model
 from ledger.canonical import canonical_json
-from ledger.errors import ConfigError, DataError, EvidenceMismatch, ThoracleError
+from ledger.errors import ConfigError, DataError, EvidenceMismatch
 from ledger.files import ObjectStore
 from ledger.manifest import Manifest, encode_model
 from simulation.evaluate_command import choose, evaluate
-from simulation.phantoms import write_phantoms
 from simulation.testset import write_test_set
+from tests.simulation.asking import ask
 
 LEARNER = get_learner("cnn", width=8, input_size=32)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data") / "phantoms"
-    write_phantoms(folder, 12, 0, size=32)
-    return folder
 
 
 @pytest.fixture
@@ -45,16 +36,6 @@ def run(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def ask(*arguments: object) -> str:
-    app = typer.Typer(pretty_exceptions_enable=False)
-    app.command()(evaluate)
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if isinstance(result.exception, ThoracleError):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
 def test_a_run_is_its_last_model(run: Path) -> None:
     lines = (run / "metrics.csv").read_text().split()
     assert choose(run).path.stem == lines[2].removeprefix("2,")
@@ -64,7 +45,9 @@ def test_a_run_is_its_last_model(run: Path) -> None:
 
 
 def test_figures_as_json(run: Path, data: Path) -> None:
-    found = json.loads(ask(run, "--data", data, "--subset", "all", "--json", "--resamples", 50))
+    found = json.loads(
+        ask(evaluate, run, "--data", data, "--subset", "all", "--json", "--resamples", 50)
+    )
     assert found["model"] == choose(run).path.stem
     assert found["overall"]["images"] == len(load_nih(data, None))
     assert len(found["overall"]["labels"]) == 14
@@ -82,14 +65,14 @@ def test_figures_as_json(run: Path, data: Path) -> None:
 def test_the_runs_own_test_set_is_the_default(run: Path, data: Path) -> None:
     cohort = load_nih(data, "test")
     write_test_set(run / "test.npz", cohort, load_pixels(cohort, 32))
-    own = json.loads(ask(run, "--json", "--resamples", 50))
-    named = json.loads(ask(run, "--json", "--resamples", 50, "--data", data))
+    own = json.loads(ask(evaluate, run, "--json", "--resamples", 50))
+    named = json.loads(ask(evaluate, run, "--json", "--resamples", 50, "--data", data))
     assert own["overall"] == named["overall"]
     assert own["macro_auc_interval"] == named["macro_auc_interval"]
 
 
 def test_the_table_names_every_finding(run: Path, data: Path) -> None:
-    text = ask(run, "--data", data, "--resamples", 0)
+    text = ask(evaluate, run, "--data", data, "--resamples", 0)
     for word in ("Hernia", "Macro over", "Positives"):
         assert word in text
 
@@ -98,20 +81,20 @@ def test_an_edited_model_is_refused(run: Path, data: Path) -> None:
     path = choose(run).path
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
     with pytest.raises(EvidenceMismatch):
-        ask(run, "--data", data)
+        ask(evaluate, run, "--data", data)
 
 
 def test_one_sentence_for_what_is_not_there(run: Path, data: Path, tmp_path: Path) -> None:
     for target in (tmp_path / "absent", data):
         with pytest.raises(DataError):
-            ask(target, "--data", data)
+            ask(evaluate, target, "--data", data)
     with pytest.raises(DataError, match="round 7"):
-        ask(run, "--data", data, "--round", 7)
+        ask(evaluate, run, "--data", data, "--round", 7)
     with pytest.raises(DataError, match="--data"):
-        ask(run)
+        ask(evaluate, run)
     for odd in (("--subset", "dev"), ("--resamples", 3)):
         with pytest.raises(ConfigError):
-            ask(run, "--data", data, *odd)
+            ask(evaluate, run, "--data", data, *odd)
     (run / "metrics.csv").write_text("nothing\n1\n")
     with pytest.raises(EvidenceMismatch):
-        ask(run, "--data", data)
+        ask(evaluate, run, "--data", data)
