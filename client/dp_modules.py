@@ -7,7 +7,7 @@ Opacus' validator knows torch's own layers by their type; a library's subclass (
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from opacus.grad_sample import GradSampleModule
@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 import client.dp_standardised  # noqa: F401 - teaches Opacus the learners' own convolution
+from client.learners.phase import Phase, Supervised
 from ledger.errors import UnsupportedModule
 
 
@@ -42,6 +43,51 @@ def check_module(module: nn.Module) -> None:
     problems += GradSampleModule.validate(module, strict=False)
     if problems:
         raise UnsupportedModule(f"no per-sample gradients for this model: {problems[0]}")
+
+
+def is_plain(phase: Phase) -> bool:
+    """Say whether a phase's loss is the plain supervised one, which calls the module once."""
+    return type(phase).loss is Supervised.loss and type(phase).draw is Phase.draw
+
+
+def check_parts(module: nn.Module, phase: Phase) -> None:
+    """Refuse layers with trained parameters that mix the images of a batch.
+
+    Batch norm elsewhere is lawful as long as only generated input goes through it, outside the
+    loss: ``Phase.free_loss`` is given no image, and in ``Phase.draw`` it is in evaluation mode.
+    Whether the loss itself keeps off it is seen by the oracle (``client.dp_oracle``), which runs
+    it.
+
+    Raises:
+        UnsupportedModule: names the layer and what to use instead.
+    """
+    trained = set(phase.trained(module))
+    for name, layer in module.named_modules():
+        own = {f"{name}.{key}" if name else key for key, _ in layer.named_parameters()}
+        if own & trained and mixes(layer):
+            raise UnsupportedModule(
+                f"{name or 'the model'} ({type(layer).__name__}) mixes patients in the phase"
+                f" {phase.name}; use group or layer norm"
+            )
+
+
+def check_phases(module: nn.Module, phases: Iterable[Phase]) -> None:
+    """Refuse, before anything is charged, a module that cannot be trained privately in each phase.
+
+    Raises:
+        UnsupportedModule: names the layer and what to use instead.
+    """
+    for phase in phases:
+        if is_plain(phase):
+            check_module(module.train())
+        else:
+            check_parts(module, phase)
+
+
+def mixes(layer: nn.Module) -> bool:
+    """Say whether a layer takes statistics of more than one image."""
+    tracked = isinstance(layer, _InstanceNorm) and layer.track_running_stats
+    return isinstance(layer, _BatchNorm) or bool(tracked)
 
 
 @contextmanager

@@ -19,10 +19,13 @@ from torch import Generator, nn
 
 from client.checkpoint import Checkpoint
 from client.dp_course import Course
-from client.dp_modules import check_module
+from client.dp_gradients import gradients_of
+from client.dp_modules import check_phases
 from client.dp_oracle import check_uncoupled
-from client.dp_step import Augment, BatchOf, PerSampleLoss, PrivatePlan, PrivateSteps
+from client.dp_step import Augment, BatchOf, PrivatePlan, PrivateSteps
+from client.learners.phase import Phase
 from client.noise import Keystream
+from client.optimisers import FreeSteps
 from client.privacy_plan import MIN_COHORT
 from ledger.errors import CohortTooSmall
 
@@ -87,7 +90,7 @@ class UnitSampler:
 
 def train_private(
     module: nn.Module,
-    loss: PerSampleLoss,
+    phase: Phase,
     batch_of: BatchOf,
     units: NDArray[np.int64],
     plan: PrivatePlan,
@@ -95,6 +98,8 @@ def train_private(
     public_units: int,
     input_shape: tuple[tuple[int, int, int], int],
     keystream: Keystream,
+    draws: Generator | None = None,
+    free: FreeSteps | None = None,
     augment: Augment | None = None,
     rate_share: Callable[[str], float] = lambda _name: 1.0,
     progress: Callable[[int, int], None] | None = None,
@@ -105,14 +110,16 @@ def train_private(
 
     Args:
         module: in any mode; left in evaluation mode.
-        loss: from logits (B, L) and labels (B, L) to one loss a sample (B,); it must not couple
-            samples (the microbatch oracle in the tests checks a learner's).
+        phase: what is trained, and on which loss. The loss must not couple images, which the
+            microbatch oracle looks at before anything is drawn.
         batch_of: from image indices to images (B, 1, S, S) and labels (B, L).
         units: the patient of each image, shape (N,).
         plan: what to run; its mechanism is what the accountant was charged.
         input_shape: ((C, S, S), L) for the microbatch oracle's random images.
         public_units: bucketed number of units, the public part of the mean's denominator.
-        keystream: secret randomness for draws and noise.
+        keystream: secret randomness for which units a step takes, and for the noise.
+        draws: where the phase's own random choices come from; they need not be secret.
+        free: steps on generated input alone, after each private step; it costs no privacy.
         augment: random transformation of images, for ``plan.multiplicity`` above 1.
         rate_share: share of the learning rate of each named parameter. Clipping and noise are the
             same whatever it is: it only scales what the optimiser does with the released sum.
@@ -122,18 +129,17 @@ def train_private(
 
     Raises:
         UnsupportedModule: the module couples samples by construction (batch norm).
-        CoupledSamples: the oracle saw a loss or module that couples samples.
+        CoupledSamples: the oracle saw a loss, draws or a module that couples samples.
         CohortTooSmall: too few patients.
         NonFiniteGradient: a clipped sum is not finite.
     """
-    module.train()
-    check_module(module)  # before the oracle, whose answer about batch norm would be obscure
+    check_phases(module, (phase,))  # before the oracle, whose answer about batch norm is obscure
     sampler = UnitSampler(units, plan.sample_rate, keystream)
     shape, labels = input_shape
-    check_uncoupled(module, loss, image_shape=shape, labels=labels)
+    check_uncoupled(module, phase, image_shape=shape, labels=labels)
+    drawing = draws or Generator()
     steps = PrivateSteps(
-        module,
-        loss,
+        gradients_of(module, phase, drawing),
         batch_of,
         plan,
         public_units=public_units,
@@ -141,11 +147,13 @@ def train_private(
         augment=augment,
         rate_share=rate_share,
     )
+    generators = {"draws": drawing, "motion": motion, "free": free.generator if free else None}
     course = Course(
         module=module,
         optimiser=steps.optimiser,
         checkpoint=checkpoint,
-        generators={} if motion is None else {"motion": motion},
+        others={"free": free.optimiser} if free else {},
+        generators={name: each for name, each in generators.items() if each is not None},
     )
     drawn = course.take_up()
     try:
@@ -153,11 +161,14 @@ def train_private(
             indices = sampler.draw()
             drawn += len(indices)
             steps.take(indices)
+            if free is not None:
+                free.after(step + 1, (step + 0.5) / plan.steps)
             course.put_down(step + 1, drawn)
             if progress is not None:
                 progress(step + 1, plan.steps)
     finally:
         steps.close()
+        module.eval()
     return PrivateOutcome(
         steps=plan.steps,
         drawn=drawn,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Generator, Tensor, nn
@@ -56,22 +57,32 @@ class FreeSteps:
 
     Args:
         module: trained in place.
+        learner: gives shares of the learning rate.
         phase: gives the loss; it has free parameters.
         plan: gives rate, betas and clipping norm.
-        generator: where everything random comes from.
+        generator: where everything random comes from; on the processor.
         count: generated images a step.
     """
 
     def __init__(
-        self, module: nn.Module, phase: Phase, plan: TrainPlan, *, generator: Generator, count: int
+        self,
+        module: nn.Module,
+        learner: Learner,
+        phase: Phase,
+        plan: TrainPlan,
+        *,
+        generator: Generator,
+        count: int,
     ) -> None:
         self._module = module
         self._phase = phase
         self._plan = plan
         self._count = count
         self.generator = generator
-        self._parameters = parameters_of(module, phase.free(module))
-        self.optimiser = Adam(self._parameters, lr=plan.free_rate, betas=plan.betas)
+        names = phase.free(module)
+        self._parameters = parameters_of(module, names)
+        chosen = replace(plan, optimiser="adam", weight_decay=0.0)
+        self.optimiser = make_optimiser(module, learner, chosen, names)
 
     def after(self, done: int, at: float) -> None:
         """Take a step if one is due after ``done`` of the other steps.
@@ -105,15 +116,21 @@ class FreeSteps:
         if self._plan.clip_norm is not None:
             nn.utils.clip_grad_norm_(self._parameters, self._plan.clip_norm)
         for group in self.optimiser.param_groups:
-            group["lr"] = self._plan.free_rate_at(at)
+            group["lr"] = self._plan.free_rate_at(at) * group["share"]
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
 
 
 def free_steps(
-    module: nn.Module, phase: Phase, plan: TrainPlan, *, generator: Generator, count: int
+    module: nn.Module,
+    learner: Learner,
+    phase: Phase,
+    plan: TrainPlan,
+    *,
+    generator: Generator,
+    count: int,
 ) -> FreeSteps | None:
     """Return the steps of a phase's free parameters; None where it has none."""
     if not phase.free(module):
         return None
-    return FreeSteps(module, phase, plan, generator=generator, count=count)
+    return FreeSteps(module, learner, phase, plan, generator=generator, count=count)

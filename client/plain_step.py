@@ -27,7 +27,7 @@ class PlainSteps:
         learner: gives shares of the learning rate, and what is local.
         phase: gives the loss, and what it trains.
         plan: of this round.
-        draws: where the phase's own random choices come from; on the module's device.
+        draws: where the phase's own random choices come from; on the processor.
         free: where those of its free parameters' steps come from; likewise.
     """
 
@@ -54,7 +54,7 @@ class PlainSteps:
             if plan.proximal
         ]
         self.optimiser = make_optimiser(module, learner, plan, names)
-        self.free = free_steps(module, phase, plan, generator=free, count=plan.batch_size)
+        self.free = free_steps(module, learner, phase, plan, generator=free, count=plan.batch_size)
 
     @property
     def optimisers(self) -> Mapping[str, Optimizer]:

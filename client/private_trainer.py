@@ -14,21 +14,32 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Generator, Tensor
 
 from client.checkpoint import Desk
 from client.data.uncertainty import Policy
 from client.data_terms import DataTerms, check_data
-from client.dp_modules import check_module
+from client.dp_modules import check_phases
 from client.dpsgd import PrivatePlan, check_cohort, train_private
 from client.learners.augment import augment
 from client.learners.determinism import deterministic
+from client.learners.device import choose, placed
 from client.learners.exchange import module_to_model
 from client.learners.inputs import standardise
 from client.noise import Keystream
+from client.optimisers import free_steps
 from client.privacy_plan import PrivacyPlan
 from client.roles import Config, TrainedUpdate
-from client.trainer import fits, learner_of, only_plain, plan_of, start_from
+from client.train import DRAWS, FREE, seed_of
+from client.trainer import (
+    fits,
+    learner_of,
+    only_plain,
+    phase_of,
+    plan_of,
+    start_from,
+    travelling,
+)
 from ledger.errors import ConfigError, PolicyViolation
 from ledger.manifest import Model
 from ledger.quantise import bucket_weight
@@ -88,7 +99,9 @@ class PrivateTrainer:
         fits(learner, self.terms)
         only_plain(learner, plan_of(config))
         _, _, unit = private_plan_of(config)
-        check_module(learner.build(0))
+        phase = phase_of(learner, config)
+        travelling(learner, phase, config)
+        check_phases(learner.build(0), (phase,))
         check_cohort(self._units(unit))
 
     def __call__(self, base: Model, config: Config, seed: int, /) -> TrainedUpdate:
@@ -105,24 +118,28 @@ class PrivateTrainer:
         """
         plan, mechanism, unit = private_plan_of(config)
         learner, module = start_from(base, config)
-        local = plan_of(config)
-        units = self._units(unit)
-        motion = torch.Generator().manual_seed(seed)
-        moves = local.augmentation.moves
+        phase, local, units = phase_of(learner, config), plan_of(config), self._units(unit)
+        names = travelling(learner, phase, config)
+        motion, draws, generated = (
+            Generator().manual_seed(each)
+            for each in (seed, seed_of(seed, DRAWS), seed_of(seed, FREE))
+        )
+        moves, device = local.augmentation.moves, choose()
 
         def moved(images: Tensor) -> Tensor:
             return augment(images, local.augmentation, motion)
 
         def batch_of(rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-            images = standardise(torch.from_numpy(self.pixels[rows]))
+            images = standardise(torch.from_numpy(self.pixels[rows]).to(device))
             if moves and plan.multiplicity == 1:
                 images = moved(images)
-            return images, torch.from_numpy(self.labels[rows])
+            return images, torch.from_numpy(self.labels[rows]).to(device)
 
-        with deterministic(seed=seed, threads=local.threads):
+        seeded = deterministic(seed=seed, threads=local.threads, device=device)
+        with seeded, placed(module, device):
             outcome = train_private(
                 module,
-                learner.loss,
+                phase,
                 batch_of,
                 units,
                 plan,
@@ -132,6 +149,10 @@ class PrivateTrainer:
                     learner.labels,
                 ),
                 keystream=self._keystream(seed),
+                draws=draws,
+                free=free_steps(
+                    module, learner, phase, local, generator=generated, count=local.batch_size
+                ),
                 augment=moved if moves else None,
                 rate_share=learner.rate_share,
                 progress=self.progress,
@@ -140,9 +161,7 @@ class PrivateTrainer:
             )
         if outcome.refused and self.note is not None:
             self.note(f"{outcome.refused} gradients were not finite and counted as zero")
-        return TrainedUpdate(
-            model=module_to_model(module, learner.shared(module)), mechanism=mechanism
-        )
+        return TrainedUpdate(model=module_to_model(module, names), mechanism=mechanism)
 
     def _units(self, unit: Unit) -> NDArray[np.int64]:
         """Return the unit of privacy that each image belongs to, (N,)."""
@@ -179,6 +198,7 @@ def private_plan_of(config: Config) -> tuple[PrivatePlan, Mechanism, Unit]:
             learning_rate=local.rate(0.5),
             optimiser=local.optimiser,
             weight_decay=local.weight_decay,
+            betas=local.betas,
             multiplicity=_whole(copies, "multiplicity", MAX_MULTIPLICITY),
             physical_batch=_whole(batch, "physical_batch", MAX_PHYSICAL_BATCH),
         )

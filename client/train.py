@@ -104,8 +104,8 @@ def train(
                 learner,
                 phase or learner.phase(learner.phases[-1]),
                 plan,
-                draws=Generator(where).manual_seed(seed_of(seed, DRAWS)),
-                free=Generator(where).manual_seed(seed_of(seed, FREE)),
+                draws=Generator().manual_seed(seed_of(seed, DRAWS)),
+                free=Generator().manual_seed(seed_of(seed, FREE)),
             )
             training = _Training(
                 module=module,

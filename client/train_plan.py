@@ -16,6 +16,7 @@ from ledger.errors import ConfigError
 OPTIMISERS = ("adamw", "adam", "sgd")
 _MAX_EPOCHS = 1000
 _MAX_BATCH = 65_536
+_FREE_RATE = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,8 @@ class TrainPlan:
         betas: decay of the two moments of Adam and AdamW, each in [0, 1); (0.5, 0.999) is usual
             where networks are trained against each other (Radford et al., ICLR 2016).
         free_rate: peak learning rate of a phase's free parameters, which Adam trains with the
-            same betas, clipping and schedule, (0, 10]; a learner's ``rate_share`` is not applied.
+            same betas, clipping and schedule whatever ``optimiser`` is, (0, 10]. None: that of the
+            others, or 1e-4 where it is SGD's, which is no rate for Adam.
         clip_norm: largest L2 norm of a step's gradient, or None.
         proximal: weight mu of (mu / 2) |w - w0|^2, which pulls towards the round's first weights
             (FedProx: Li et al., MLSys 2020), [0, 100].
@@ -56,7 +58,7 @@ class TrainPlan:
     weight_decay: float = 0.05
     optimiser: str = "adamw"
     betas: tuple[float, float] = (0.9, 0.999)
-    free_rate: float = 2e-4
+    free_rate: float | None = None
     clip_norm: float | None = 1.0
     proximal: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -68,7 +70,8 @@ class TrainPlan:
         _check(self, "batch_size", 1, _MAX_BATCH, whole=True)
         _check(self, "threads", 1, 256, whole=True)
         _check(self, "learning_rate", 1e-9, 10)
-        _check(self, "free_rate", 1e-9, 10)
+        if self.free_rate is not None:
+            _check(self, "free_rate", 1e-9, 10)
         _check(self, "final_share", 0, 1)
         _check(self, "warmup", 0, 0.5)
         _check(self, "weight_decay", 0, 1)
@@ -101,7 +104,10 @@ class TrainPlan:
 
     def free_rate_at(self, share: float) -> float:
         """Return the free parameters' learning rate at ``share`` of this plan's span."""
-        return self.free_rate * self.rate(share) / self.learning_rate
+        peak = self.free_rate
+        if peak is None:
+            peak = _FREE_RATE if self.optimiser == "sgd" else self.learning_rate
+        return peak * self.rate(share) / self.learning_rate
 
     def describe(self) -> dict[str, object]:
         """Return the plan as JSON values, ``span`` left out (the round's number gives it)."""

@@ -13,12 +13,15 @@ from client.checkpoint import Desk
 from client.data_terms import DataTerms, check_data
 from client.learners.exchange import load_model, module_to_model
 from client.learners.interface import Learner
+from client.learners.phase import Phase
 from client.learners.registry import from_description
 from client.local_tensors import LocalTensors
 from client.roles import Config, TrainedUpdate
 from client.train import TrainPlan, train
-from ledger.errors import ConfigError, PolicyError, PolicyViolation
+from ledger.errors import ConfigError, PolicyError, PolicyViolation, ThoracleError
 from ledger.manifest import Manifest, Model
+from ledger.server_rule import is_moment
+from ledger.travels import PhaseTerms, update_manifest
 
 TRAIN_METRICS = ("train_examples", "train_loss", "train_steps")
 """Every name a training may give; policy and allow-list pick from them."""
@@ -64,6 +67,8 @@ class LocalTrainer:
         fits(learner, self.terms)
         if learner.local and self.local is None:
             raise PolicyViolation("the round's learner keeps tensors here, which has no place")
+        phase = phase_of(learner, config)
+        travelling(learner, phase, config)
         plan_of(config)
 
     def __call__(self, base: Model, config: Config, seed: int, /) -> TrainedUpdate:
@@ -76,6 +81,8 @@ class LocalTrainer:
         """
         self.check(config)
         learner, module = start_from(base, config)
+        phase = phase_of(learner, config)
+        names = travelling(learner, phase, config)
         number = int(str(config["round"]))
         if self.local is not None:
             self.local.restore(learner, module, number - 1)
@@ -86,13 +93,14 @@ class LocalTrainer:
             self.labels,
             plan_of(config),
             seed=seed,
+            phase=phase,
             progress=self.progress,
             checkpoint=self.desk.checkpoint(base, config, seed) if self.desk else None,
         )
         if self.local is not None:
             self.local.keep(learner, module, number)
         return TrainedUpdate(
-            model=module_to_model(module, learner.shared(module)),
+            model=module_to_model(module, names),
             metrics={
                 "train_examples": float(outcome.examples),
                 "train_loss": outcome.loss,
@@ -120,6 +128,40 @@ def learner_of(config: Config) -> Learner:
     if found.to_json() != config.get("manifest"):
         raise PolicyViolation("the round's manifest is not that of its learner")
     return learner
+
+
+def phase_of(learner: Learner, config: Config) -> Phase:
+    """Return the phase of a configuration's round; the learner's last where it names none.
+
+    Raises:
+        PolicyViolation: the learner has no such phase, or it is said in another form.
+    """
+    try:
+        said = PhaseTerms.of_config(config)
+        return learner.phase(said.name if said else learner.phases[-1])
+    except ConfigError as error:
+        raise PolicyViolation(f"the round's phase cannot be trained: {error}") from None
+
+
+def travelling(learner: Learner, phase: Phase, config: Config) -> tuple[str, ...]:
+    """Return the names of the tensors that a round's update holds.
+
+    Raises:
+        PolicyViolation: the configuration asks for other tensors than the phase changes. More
+            would tell of what was not trained; fewer would lose some of what was. (The server's
+            moments, which nobody trains, are in a configuration that names no tensors.)
+    """
+    module = learner.build(0)
+    try:
+        asked = update_manifest(Manifest.from_json(config["manifest"]), config)
+    except ThoracleError as error:
+        raise PolicyViolation(f"what travels in the round cannot be used: {error}") from None
+    names = tuple(spec.name for spec in asked.tensors)
+    if set(phase.travels(module)) != {name for name in names if not is_moment(name)}:
+        raise PolicyViolation(
+            f"what travels in the round is not what the phase {phase.name} trains"
+        )
+    return names
 
 
 def fits(learner: Learner, terms: DataTerms | None) -> None:
@@ -157,10 +199,13 @@ def plan_of(config: Config) -> TrainPlan:
     """
     described, number, rounds = (config.get(name) for name in ("train", "round", "rounds"))
     try:
+        phase = PhaseTerms.of_config(config)
         if not isinstance(described, dict):
             raise ConfigError("the configuration has no training plan")
         if not isinstance(number, int) or not isinstance(rounds, int):
             raise ConfigError("the configuration has no round numbers")
+        if phase is not None:
+            return TrainPlan.from_description(described).for_round(phase.round, phase.rounds)
         # Aborted rounds count on the chain: the last ones of a long run stay at the plan's end.
         return TrainPlan.from_description(described).for_round(min(number, rounds), rounds)
     except (ConfigError, TypeError) as error:

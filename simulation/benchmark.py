@@ -19,6 +19,7 @@ import torch
 import typer
 from torch import Tensor
 
+from client.dp_gradients import gradients_of
 from client.dp_step import PrivatePlan, PrivateSteps
 from client.learners import get_learner
 from client.learners.determinism import deterministic
@@ -98,9 +99,9 @@ def _private(
     plan = PrivatePlan(
         steps=1, sample_rate=1.0, noise_multiplier=1.0, clip_norm=0.1, physical_batch=physical
     )
+    phase = learner.phase(learner.phases[-1])
     steps = PrivateSteps(
-        learner.build(0),
-        learner.loss,
+        gradients_of(learner.build(0), phase, torch.Generator()),
         lambda rows: (images[rows], labels[rows]),
         plan,
         public_units=len(images),

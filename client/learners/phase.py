@@ -41,7 +41,7 @@ class Phase(ABC):
 
     name: ClassVar[str]
     scored: ClassVar[bool] = False
-    free_every: ClassVar[int] = 1
+    free_every: int = 1
     mixed: ClassVar[bool] = False
 
     @abstractmethod
@@ -78,8 +78,8 @@ class Phase(ABC):
             module: as it is before the step.
             images: (B, C, S, S) float32, standardised.
             labels: (B, L) of 1, 0, -1 and -2.
-            generator: where every random choice comes from; on the module's device, so that
-                ``torch.rand(..., generator=generator, device=generator.device)`` runs anywhere.
+            generator: where every random choice comes from; on the processor, so what is drawn is
+                brought to ``images.device``.
         """
         return {}
 

@@ -13,6 +13,7 @@ from client.dp_optimiser import PrivateOptimiser
 from client.dp_oracle import check_uncoupled
 from client.dpsgd import PrivateOutcome, PrivatePlan, UnitSampler, train_private
 from client.learners import get_learner
+from client.learners.phase import Supervised
 from client.noise import Keystream
 from client.privacy_plan import MIN_COHORT
 from ledger.errors import (
@@ -38,6 +39,17 @@ def bce(logits: Tensor, labels: Tensor) -> Tensor:
     ).mean(dim=1)
 
 
+class OnLogits:
+    """The only part of a learner that the supervised phase needs."""
+
+    def __init__(self, loss: object) -> None:
+        self.loss = loss
+
+
+def on_logits(loss: object) -> Supervised:
+    return Supervised(OnLogits(loss))  # type: ignore[arg-type]
+
+
 def data(count: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(count, 1, 8, 8, generator=generator)
@@ -49,7 +61,7 @@ def run(
 ) -> PrivateOutcome:
     return train_private(
         module,
-        loss,  # type: ignore[arg-type]
+        on_logits(loss),
         lambda rows: (images[rows], labels[rows]),
         np.arange(len(images), dtype=np.int64),
         plan,
@@ -162,7 +174,7 @@ def test_a_part_may_learn_at_its_own_rate() -> None:
         module, (images, labels) = tiny(), data(40)
         before = [p.detach().clone() for p in module.parameters()]
         train_private(
-            module, bce, lambda rows: (images[rows], labels[rows]), np.arange(40), # noqa: B023
+            module, on_logits(bce), lambda rows: (images[rows], labels[rows]), np.arange(40), # noqa: B023
             plan(), public_units=40, input_shape=SHAPE, keystream=Keystream.insecure_test(5),
             rate_share=lambda name: share if name.startswith("3.") else 0.0, # noqa: B023
         )  # fmt: skip
@@ -186,7 +198,7 @@ def test_multiplicity_averages_copies_before_clipping() -> None:
     for copies in (1, 3):
         module, (images, labels) = tiny(), data(40)
         train_private(
-            module, bce, lambda rows: (images[rows], labels[rows]), np.arange(40), # noqa: B023
+            module, on_logits(bce), lambda rows: (images[rows], labels[rows]), np.arange(40), # noqa: B023
             plan(multiplicity=copies), public_units=40, input_shape=SHAPE,
             keystream=Keystream.insecure_test(5), augment=lambda batch: batch,
         )  # fmt: skip
@@ -232,7 +244,8 @@ def test_learners_pass_the_microbatch_oracle(name: str) -> None:
     module = learner.build(0)
     check_module(module)
     shape = (1, learner.input_size, learner.input_size)
-    found = check_uncoupled(module, learner.loss, image_shape=shape, labels=learner.labels)
+    phase = learner.phase("supervised")
+    found = check_uncoupled(module, phase, image_shape=shape, labels=learner.labels)
     assert found < 1e-4
 
 
@@ -241,7 +254,7 @@ def test_a_loss_that_couples_samples_is_caught() -> None:
         return bce(logits - logits.mean(dim=0, keepdim=True), labels)
 
     with pytest.raises(CoupledSamples):
-        check_uncoupled(tiny(), contrastive, image_shape=(1, 8, 8), labels=LABELS)
+        check_uncoupled(tiny(), on_logits(contrastive), image_shape=(1, 8, 8), labels=LABELS)
     images, labels = data(40)
     with pytest.raises(CoupledSamples):
         run(tiny(), images, labels, plan(), contrastive)
