@@ -22,7 +22,8 @@ from ledger.manifest import encode_model, model_digest
 from server.evaluate import TestSet, evaluate_model, read_model
 from simulation.cohorts import Cohorts, Shares, films_of, gather
 from simulation.compare import CENTRAL, FORMAT, Cell, versions
-from simulation.prepare import initial_module, learner_of, train_plan
+from simulation.planning import learner_of, train_plan
+from simulation.prepare import initial_module
 from simulation.progress import Steps
 from simulation.stratify import stratified_split
 from simulation.testset import read_test_set, scored_on

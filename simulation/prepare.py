@@ -1,4 +1,4 @@
-"""From settings to a federation that is ready to run: data, keys, a chain, registered hospitals.
+"""From settings to a run folder that lacks only its chain: data, keys and the initial model.
 
 Everything that can be refused is refused before the run folder exists: it is built beside its
 place and moved there whole. Only then is the chain started, in the folder it stays in.
@@ -9,77 +9,37 @@ only, under passwords in files beside them. A deployment gives every party its o
 
 from __future__ import annotations
 
-import platform
 import secrets
 import shutil
 import tempfile
 from collections.abc import Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
-from importlib.metadata import version
+from dataclasses import replace
 from pathlib import Path
 
 from eth_account.signers.local import LocalAccount
 from torch import nn
 
-from client.data.records import FINDINGS, Cohort
-from client.data.uncertainty import Policy
+from client.data.records import Cohort
 from client.evaluate_local import LOCAL_METRICS
-from client.home import HospitalSpec, open_hospital
-from client.learners import get_learner, module_to_model
-from client.learners.interface import HEAD, Learner
-from client.learners.losses import MULTICLASS
-from client.learners.registry import from_description
-from client.shard import read_shard, write_shard
-from client.train import TrainPlan
+from client.learners import module_to_model
+from client.learners.interface import Learner
+from client.shard import write_shard
 from client.trainer import TRAIN_METRICS
-from ledger.anchors import Anchors
-from ledger.canonical import canonical_json, parse_json
-from ledger.chain import Ledger
-from ledger.chain_rpc import connect
-from ledger.errors import CodecError, ConfigError, OutputError
-from ledger.files import ObjectStore, atomic_write, read_bounded
-from ledger.keys import SCRYPT_N_SIMULATION, create_account, load_account, save_seal_key
+from ledger.errors import OutputError
+from ledger.files import ObjectStore, atomic_write
+from ledger.keys import SCRYPT_N_SIMULATION, create_account, save_seal_key
 from ledger.manifest import Manifest, encode_model
-from ledger.retention import Retention
 from ledger.seal import new_key
-from ledger.server_rule import ServerRule
-from ledger.statement import BASIS, Rules, Unit
-from server.plan import RoundPlan
-from server.screen import ScreenPolicy, noise_floor
 from simulation.cohorts import Cohorts, films_of, gather, preprocessing_of
+from simulation.planning import learner_of, train_plan
 from simulation.priors import public_prior
-from simulation.privacy import (
-    RunPrivacy,
-    announced,
-    check_cohorts,
-    check_learner,
-    privacy_of,
-    share_of,
-)
+from simulation.privacy import announced, check_cohorts, check_learner, privacy_of
 from simulation.progress import Steps
-from simulation.settings import Settings, settings_from
-from simulation.shards import data_terms_of, hospital_shard
+from simulation.run_record import Draft
+from simulation.settings import Settings
+from simulation.shards import hospital_shard
 from simulation.testset import write_test_set
 from simulation.warm_start import check_public, warm_start
-
-RUN_FORMAT = "thoracle/run/v1"
-MAX_RUN = 1 << 22
-NO_CAP = 2**40 - 1
-"""The cap of a hospital in a federation without privacy: nothing is ever charged against it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Draft:
-    """A run folder that is whole but for its chain."""
-
-    folder: Path
-    learner: Learner
-    manifest: Manifest
-    initial_model: bytes
-    warm_start: dict[str, object] | None
-    hospitals: tuple[str, ...]
-    findings: tuple[str, ...] = FINDINGS
 
 
 def build_folder(settings: Settings, out: Path, steps: Steps) -> Draft:
@@ -119,108 +79,6 @@ def build_folder(settings: Settings, out: Path, steps: Steps) -> Draft:
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return replace(model, folder=out, hospitals=names)
-
-
-def learner_of(settings: Settings, findings: Sequence[str] = FINDINGS) -> Learner:
-    """Return the learner the settings name, for these findings.
-
-    A balanced loss takes its prior from the published label shares, unless it is given one.
-
-    Raises:
-        ConfigError: it is unknown, or an option is wrong.
-    """
-    objective = _objective(settings)
-    options = {"labels": len(findings), **objective, **settings.learner_options}
-    if (options.get("balance") or options.get("local") == HEAD) and not options.get("prior"):
-        options["prior"] = list(public_prior(findings))  # where each hospital's own head starts
-    if server_rule(settings).adaptive:
-        options["moments"] = True
-    return get_learner(settings.learner, input_size=settings.size, **options)
-
-
-def server_rule(settings: Settings) -> ServerRule:
-    """Return the rule from a round's sum to the next model.
-
-    Raises:
-        ConfigError: an unknown name or constant, or one out of range.
-    """
-    try:
-        rule = ServerRule(**settings.server)
-    except TypeError:
-        raise ConfigError("the setting server has name, rate, beta1, beta2 and tau") from None
-    if rule.adaptive and settings.epsilon:
-        # The screen's floor of noise counts every coordinate, and moments bear none.
-        raise ConfigError(
-            f"the server's rule {rule.name} is for runs without privacy (epsilon off)"
-        )
-    return rule
-
-
-def _objective(settings: Settings) -> dict[str, object]:
-    """Return the objective that a class for uncertain labels needs; nothing where none is asked.
-
-    Raises:
-        ConfigError: the learner's objective and the policy for uncertain labels do not fit.
-    """
-    asked = settings.learner_options.get("objective")
-    classes = settings.uncertain == Policy.MULTICLASS
-    if asked is not None and (asked == MULTICLASS) != classes:
-        raise ConfigError(
-            f"uncertain labels that are {settings.uncertain} do not fit the objective {asked!r}:"
-            " the policy multiclass and the objective multiclass go together"
-        )
-    return {"objective": MULTICLASS} if classes else {}
-
-
-def train_plan(settings: Settings) -> TrainPlan:
-    """Return the local training plan.
-
-    Raises:
-        ConfigError: an option is unknown or out of range.
-    """
-    return TrainPlan.from_description(
-        {
-            "epochs": settings.epochs,
-            "batch_size": settings.batch_size,
-            "learning_rate": settings.learning_rate,
-            "weight_decay": settings.weight_decay,
-            **settings.train_options,
-        }
-    )
-
-
-def round_plan(
-    settings: Settings, learner: Learner, manifest: Manifest, findings: tuple[str, ...]
-) -> RoundPlan:
-    """Return what the coordinator asks of every round."""
-    train = train_plan(settings)
-    privacy = privacy_of(settings, train)
-    plan = RoundPlan(
-        rounds=settings.rounds,
-        learner=learner.describe(),
-        train=train.describe(),
-        data=data_terms_of(settings, findings).to_config(),
-        privacy=None if privacy is None else privacy.config,
-        screen=ScreenPolicy(directions=settings.screen),
-        # Scores of private patients are a release of their own: none leave a private run.
-        metrics=() if privacy else (*LOCAL_METRICS, *TRAIN_METRICS),
-        max_norm=settings.max_norm,
-        coordinate_drift=privacy.coordinate_drift if privacy else settings.coordinate_drift,
-        coordinate_noise=privacy.coordinate_noise if privacy else 0.0,
-        commit_window=settings.commit_window,
-        attest_window=settings.attest_window,
-        server=server_rule(settings),
-        retention=Retention(evidence=settings.retain_evidence, models=settings.retain_models),
-    )
-    if privacy is None:
-        return plan
-    floor = noise_floor(
-        coordinate_noise=privacy.least_noise * share_of(learner, manifest),
-        step_exponent=plan.quantiser(manifest).step_exponent,
-        size=manifest.size,
-        norm_bound=plan.quantiser(manifest).norm_bound,
-    )
-    return replace(plan, screen=replace(plan.screen, noise_floor=floor))
 
 
 def _write_hospitals(
@@ -316,116 +174,3 @@ def _write_coordinator(folder: Path) -> None:
     _new_account(keys / "coordinator.json", keys / "password")
     password = (keys / "password").read_text()
     save_seal_key(keys / "seal-1.json", new_key(), password, epoch=1, scrypt_n=SCRYPT_N_SIMULATION)
-
-
-def deploy(settings: Settings, draft: Draft, rpc: str, steps: Steps) -> Ledger:
-    """Deploy the contract, register every hospital by its own transaction, write ``run.json``.
-
-    Raises:
-        LedgerUnavailable: the chain cannot be reached.
-        ContractError: the contract refused (a wrong rule).
-    """
-    folder = draft.folder
-    coordinator = load_account(
-        folder / "keys" / "coordinator.json", (folder / "keys" / "password").read_text()
-    )
-    homes = [folder / "hospitals" / str(number) for number in range(len(draft.hospitals))]
-    founders: list[str] = [
-        load_account(home / "account.json", (home / "password").read_text()).address
-        for home in homes
-    ]
-    rules = Rules(
-        federation_id=secrets.token_bytes(32),
-        initial_model=draft.initial_model,
-        privacy_unit=Unit[settings.unit.upper()] if settings.epsilon else Unit.NONE,
-        min_accepted_of_commits=round(settings.min_accepted * BASIS),
-        min_accepted_of_members=round(settings.min_accepted * BASIS),
-        max_silent_share=round(settings.silent_share * BASIS),
-        share_cap=round(settings.share_cap * BASIS),
-    )
-    ledger = Ledger.deploy(connect(rpc), coordinator, rules, founders)
-    privacy = privacy_of(settings, train_plan(settings))
-    with steps.bar("Registering hospitals", len(homes)) as advance:
-        for number, home in enumerate(homes):
-            spec = HospitalSpec(
-                name=draft.hospitals[number],
-                rpc=rpc,
-                anchors=ledger.anchors,
-                seed=settings.seed + 1 + number,
-                insecure_seed=settings.seed if privacy and privacy.insecure else -1,
-            )
-            spec.write(home)
-            with closing(open_hospital(home)) as hospital:
-                hospital.register(privacy.cap if privacy else NO_CAP, examples_of(home))
-            advance()
-    write_run(settings, draft, ledger.anchors, founders)
-    return ledger
-
-
-def examples_of(home: Path) -> int:
-    """Return how many images a hospital trains on."""
-    return len(read_shard(home / "shard.npz").train_pixels)
-
-
-def write_run(settings: Settings, draft: Draft, anchors: Anchors, founders: list[str]) -> None:
-    """Write ``run.json``: configuration, seeds, versions, addresses and anchors."""
-    privacy = privacy_of(settings, train_plan(settings))
-    record = {
-        "format": RUN_FORMAT,
-        "config": settings.to_dict(),
-        "anchors": anchors.to_record(),
-        "coordinator": anchors.coordinator,
-        "hospitals": [
-            {"name": name, "address": address}
-            for name, address in zip(draft.hospitals, founders, strict=True)
-        ],
-        "learner": draft.learner.describe(),
-        "findings": list(draft.findings),
-        "manifest": draft.manifest.to_json(),
-        "initial_model": draft.initial_model.hex(),
-        "warm_start": draft.warm_start,
-        "privacy": None if privacy is None else privacy_record(privacy),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("flwr", "torch", "timm", "numpy", "web3")},
-        },
-    }
-    atomic_write(draft.folder / "run.json", canonical_json(record))
-
-
-def privacy_record(privacy: RunPrivacy) -> dict[str, object]:
-    """Return a run's privacy as it stands in ``run.json``."""
-    return {
-        **privacy.config,
-        "cap": privacy.cap,
-        "epsilon_by_round": [
-            round(privacy.plan.epsilon(number), 6) for number in range(1, privacy.plan.rounds + 1)
-        ],
-        "noise": "insecure-test" if privacy.insecure else "operating system",
-    }
-
-
-def read_draft(folder: Path) -> tuple[Settings, Draft]:
-    """Read a run folder's settings and draft back from ``run.json``.
-
-    Raises:
-        ConfigError: the folder is no run, or its preparation never finished.
-    """
-    path = folder / "run.json"
-    if not path.is_file() or not (folder / "coordinator.json").is_file():
-        raise ConfigError(f"{folder} is no run that could go on: it was never fully prepared")
-    try:
-        record = parse_json(read_bounded(path, MAX_RUN), MAX_RUN)
-        if not isinstance(record, dict) or record.get("format") != RUN_FORMAT:
-            raise ConfigError(f"{path} is not of the format {RUN_FORMAT}")
-        return settings_from(record["config"]), Draft(
-            folder=folder,
-            learner=from_description(record["learner"]),
-            manifest=Manifest.from_json(record["manifest"]),
-            initial_model=bytes.fromhex(record["initial_model"]),
-            warm_start=record["warm_start"],
-            hospitals=tuple(item["name"] for item in record["hospitals"]),
-            findings=tuple(record.get("findings", FINDINGS)),
-        )
-    except (CodecError, KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from None

@@ -6,7 +6,7 @@ All of it is public and fixed before the run starts: it stands in every round's 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,8 +48,14 @@ class RunPrivacy:
     insecure: bool
 
 
-def privacy_of(settings: Settings, train: TrainPlan) -> RunPrivacy | None:
-    """Return the privacy of a run; None where it is off.
+def privacy_of(settings: Settings, train: TrainPlan, span: int = 0) -> RunPrivacy | None:
+    """Return the privacy of a run, or of one of its phases; None where it is off.
+
+    Args:
+        settings: of the run, or as they are in the phase; their rounds are the run's, since one
+            mechanism holds in all of them.
+        train: the local training plan.
+        span: rounds over which the learning rate follows its schedule; 0: all of the run's.
 
     Raises:
         ConfigError: the target cannot be reached, the optimiser has no private form, or copies of
@@ -74,8 +80,9 @@ def privacy_of(settings: Settings, train: TrainPlan) -> RunPrivacy | None:
     )
     noise, least, drift = 0.0, 0.0, settings.coordinate_drift
     if train.optimiser == "adamw":
-        numbers = range(1, settings.rounds + 1)
-        rates = [train.for_round(number, settings.rounds).rate(0.5) for number in numbers]
+        rounds = span or settings.rounds
+        numbers = range(1, rounds + 1)
+        rates = [train.for_round(number, rounds).rate(0.5) for number in numbers]
         noise, least = (adam_noise(rate, settings.steps) for rate in (max(rates), min(rates)))
         drift = min(drift, 2 * max(rates) * settings.steps)
     return RunPrivacy(
@@ -146,13 +153,20 @@ def announced(settings: Settings, privacy: RunPrivacy | None, units: Sequence[in
     )
 
 
-def share_of(learner: Learner, manifest: Manifest) -> float:
-    """Return the root mean square, over all coordinates, of their shares of the learning rate.
+def share_of(learner: Learner, update: Manifest, trained: Collection[str]) -> float:
+    """Return the root mean square, over all that travels, of its shares of the learning rate.
 
-    The noise of a whole update has this share of the norm it would have at the full rate.
+    The noise of an update has this share of the norm it would have at the full rate.
+
+    Args:
+        learner: of the round.
+        update: manifest of what travels.
+        trained: names of the parameters that images train: only they bear noise.
     """
-    squares = (math.prod(t.shape) * learner.rate_share(t.name) ** 2 for t in manifest.tensors)
-    return math.sqrt(sum(squares) / manifest.size)
+    squares = (
+        t.size * learner.rate_share(t.name) ** 2 for t in update.tensors if t.name in trained
+    )
+    return math.sqrt(sum(squares) / update.size)
 
 
 def adam_noise(learning_rate: float, steps: int) -> float:

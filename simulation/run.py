@@ -28,11 +28,14 @@ from ledger.node_process import find_anvil
 from server.evaluate import TestSet, evaluate_model, read_model
 from server.home import CoordinatorSpec
 from server.results import RoundResult
+from simulation.deployment import deploy
 from simulation.flower import EXCHANGE_SLACK, client_app, go_offline, server_app
 from simulation.interrupt import stopped_by_interrupt
+from simulation.planning import round_plan
 from simulation.plots import plot_rounds
-from simulation.prepare import Draft, build_folder, deploy, read_draft, round_plan
+from simulation.prepare import build_folder
 from simulation.progress import Steps
+from simulation.run_record import Draft, read_draft
 from simulation.settings import Settings
 from simulation.testset import read_test_set
 

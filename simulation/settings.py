@@ -16,6 +16,7 @@ from typing import Any
 from client.data.uncertainty import Policy
 from ledger.errors import ConfigError
 from simulation.partition import parse_scheme
+from simulation.phase_settings import read_phases, rounds_of, settings_of
 
 PHANTOMS = "phantoms"
 CONFIG_BYTES = 1 << 20
@@ -111,6 +112,8 @@ class Settings:
     """Fields of ``client.data.pipeline.Preprocessing``: clahe, blur, mask and their sizes."""
     train_options: dict[str, Any] = field(default_factory=dict)
     """Further fields of the local training plan (``client.train.TrainPlan``)."""
+    phases: list[dict[str, Any]] = field(default_factory=list)
+    """Spans of rounds (``simulation.phase_settings``); empty: as the learner schedules them."""
 
     def __post_init__(self) -> None:
         """Check every range.
@@ -170,6 +173,13 @@ class Settings:
             raise ConfigError("held_back must be at most 0.5: most patients are to train on")
         if not self.share_cap:
             raise ConfigError("share_cap must be above 0")
+        for table in read_phases(self.phases):
+            settings_of(self, table)  # refuses values out of range
+        if self.phases and rounds_of(self.phases) != self.rounds:
+            raise ConfigError(
+                f"the phases have {rounds_of(self.phases)} rounds together, the run {self.rounds}:"
+                " say one of them"
+            )
 
     def _check_partition(self) -> None:
         """Refuse a partition that is misspelt or cannot be, before any data are read."""
@@ -254,4 +264,7 @@ def settings_from(values: dict[str, Any]) -> Settings:
                 f"{name} must be of type {type(default).__name__}, not {type(value).__name__}"
             )
         checked[key] = value
+    if checked.get("phases"):
+        checked["phases"] = read_phases(checked["phases"])
+        checked.setdefault("rounds", rounds_of(checked["phases"]))
     return Settings(**checked)

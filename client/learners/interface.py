@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import ClassVar
 
@@ -184,6 +184,17 @@ class Learner(ABC):
             attach_moments(module, set(self.local_tensors(module)))
         return module
 
+    def place_weights(self, given: Mapping[str, Tensor]) -> tuple[str, Mapping[str, Tensor]]:
+        """Return which part of the module weights from elsewhere are for, and them in its names.
+
+        Args:
+            given: tensors by the names of the file that they come from.
+
+        Returns:
+            the part's prefix, "" for the whole module, and tensors by names within the part.
+        """
+        return "", given
+
     def phase(self, name: str) -> Phase:
         """Return one of ``phases``.
 
@@ -194,6 +205,17 @@ class Learner(ABC):
             known = ", ".join(self.phases)
             raise ConfigError(f"learner {self.name} has no phase {name!r}; it has {known}")
         return Supervised(self)
+
+    def schedule(self, rounds: int) -> dict[str, int]:
+        """Return how many of a run's rounds each phase has where nobody says otherwise.
+
+        Args:
+            rounds: of the run, at least 1.
+
+        Returns:
+            phases in their order to their rounds, which make up all; one of 0 is left out.
+        """
+        return {self.phases[-1]: rounds}
 
     def shared(self, module: nn.Module) -> tuple[str, ...]:
         """Return the sorted names of the tensors of the model file (see the module).

@@ -21,7 +21,8 @@ from ledger.errors import ConfigError, DataError
 from ledger.manifest import decode_model
 from simulation.cohorts import films_of, gather
 from simulation.phantoms import write_phantoms
-from simulation.prepare import build_folder, round_plan
+from simulation.planning import round_plan
+from simulation.prepare import build_folder
 from simulation.priors import UNPUBLISHED, nih_prior, public_prior
 from simulation.progress import Steps
 from simulation.settings import Settings

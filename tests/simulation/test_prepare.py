@@ -18,7 +18,8 @@ from ledger.errors import (
     OutputError,
     UnsupportedModule,
 )
-from simulation.prepare import build_folder, round_plan
+from simulation.planning import round_plan
+from simulation.prepare import build_folder
 from simulation.privacy import adam_noise, privacy_of
 from simulation.progress import Steps
 from simulation.settings import Settings
@@ -131,6 +132,6 @@ def test_adam_moves_by_its_rate_whatever_the_noise() -> None:
 
 
 def test_privacy_off_is_no_privacy() -> None:
-    from simulation.prepare import train_plan
+    from simulation.planning import train_plan
 
     assert privacy_of(SMALL, train_plan(SMALL)) is None
