@@ -17,7 +17,7 @@ from ledger.errors import ConfigError
 from ledger.statement import Phase
 from server.home import open_coordinator
 from server.rounds import Coordinator
-from server.strategy import AuditedRounds
+from server.strategy import AuditedRounds, OnRound
 
 TIMEOUT: Final = 3600.0
 
@@ -28,12 +28,28 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Run what is left of a run's rounds."""
     run, timeout = settings_of(context)
+    run_rounds(grid, run, timeout)
+
+
+def run_rounds(grid: Grid, run: Path, timeout: float, on_round: OnRound | None = None) -> None:
+    """Run what is left of a prepared run's rounds over Flower.
+
+    Args:
+        grid: Flower's way to the hospitals.
+        run: the run folder.
+        timeout: seconds for one exchange with all hospitals.
+        on_round: is told each round's result, and first those that nobody was told of before.
+    """
     coordinator = open_coordinator(run)
     try:
-        coordinator.catch_up()
+        for missed in coordinator.catch_up():
+            if on_round is not None:
+                on_round(missed)
         left = rounds_left(coordinator)
         if left:
-            strategy = AuditedRounds(coordinator, hospitals=count_hospitals(coordinator))
+            strategy = AuditedRounds(
+                coordinator, hospitals=count_hospitals(coordinator), on_round=on_round
+            )
             # The model is on the chain and in the run folder; Flower has no arrays to carry.
             strategy.start(grid, ArrayRecord(), num_rounds=left, timeout=timeout)
     finally:

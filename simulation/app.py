@@ -17,8 +17,9 @@ from flwr.serverapp import Grid, ServerApp
 
 from client.app import answer
 from ledger.errors import ConfigError
+from server.app import run_rounds
 from server.results import RoundResult
-from simulation.flower import EXCHANGE_SLACK, bind, go_offline, run_rounds
+from simulation.flower import EXCHANGE_SLACK, bind, go_offline
 from simulation.progress import Steps
 from simulation.settings import PHANTOMS, Settings, settings_from
 
@@ -41,7 +42,7 @@ def main(grid: Grid, context: Context) -> None:
             Steps().say(round_line(result, scorer.score(result)))
 
         timeout = settings.hospitals * float(settings.hospital_timeout) + EXCHANGE_SLACK
-        run_rounds(grid, out, heard, timeout)
+        run_rounds(grid, out, timeout, heard)
     Steps().say(f"Audit it: thoracle audit verify {out}")
 
 

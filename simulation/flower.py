@@ -10,16 +10,14 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from flwr.app import ArrayRecord, Context, Message
+from flwr.app import Context, Message
 from flwr.app.user_config import UserConfig
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from client.app import answer
-from server.app import count_hospitals, rounds_left
-from server.home import open_coordinator
+from server.app import run_rounds
 from server.results import RoundResult
-from server.strategy import AuditedRounds
 
 OFFLINE = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -75,25 +73,6 @@ def server_app(
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:  # noqa: ARG001 - Flower's signature
-        run_rounds(grid, run, on_round, exchange_timeout)
+        run_rounds(grid, run, exchange_timeout, on_round)
 
     return app
-
-
-def run_rounds(
-    grid: Grid, run: Path, on_round: Callable[[RoundResult], None], exchange_timeout: float
-) -> None:
-    """Run what is left of a prepared run's rounds over Flower."""
-    coordinator = open_coordinator(run)
-    try:
-        for missed in coordinator.catch_up():
-            on_round(missed)
-        left = rounds_left(coordinator)
-        if left:
-            strategy = AuditedRounds(
-                coordinator, hospitals=count_hospitals(coordinator), on_round=on_round
-            )
-            strategy.start(grid, ArrayRecord(), num_rounds=left, timeout=exchange_timeout)
-    finally:
-        coordinator.store.close()
-        coordinator.ledger.close()
