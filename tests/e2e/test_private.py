@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from ledger.node_process import find_anvil
+from tests.e2e.conftest import thoracle
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 CONFIG = """
@@ -26,13 +25,6 @@ attest_window = 600
 cpus = 1
 insecure_noise = true
 """
-
-
-def thoracle(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-m", "thoracle", *words],
-        cwd=cwd, capture_output=True, text=True, timeout=500, check=False,
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
