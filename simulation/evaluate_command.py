@@ -23,6 +23,8 @@ from ledger.files import read_bounded
 from ledger.manifest import Manifest
 
 if TYPE_CHECKING:
+    from client.data.pipeline import Preprocessing
+    from client.learners.interface import Learner
     from server.evaluate import Evaluation, TestSet
 
 MAX_RUN_BYTES = 1 << 24
@@ -52,6 +54,21 @@ class Chosen:
     manifest: Manifest
     findings: tuple[str, ...]
     films: dict[str, Any]
+
+    def preprocessing(self, size: int) -> Preprocessing:
+        """Return how films are prepared for the model: at ``size`` pixels, else as in its run.
+
+        Raises:
+            EvidenceMismatch: the run's record asks for steps that there are not.
+        """
+        from client.data.pipeline import Preprocessing
+
+        try:
+            return Preprocessing(size=size, **self.films)
+        except (TypeError, ConfigError) as error:
+            raise EvidenceMismatch(
+                f"the run's record of its preprocessing cannot be used: {error}"
+            ) from None
 
 
 def evaluate(
@@ -95,6 +112,7 @@ def evaluate(
     from server.evaluate import evaluate_model, read_model
 
     learner = from_description(chosen.learner)
+    refuse_parts(learner)
     model = read_model(chosen.path, chosen.manifest)
     with progress() as bar:
         reading = bar.add_task("reading radiographs", total=None)
@@ -156,6 +174,18 @@ def choose(target: Path, number: int | None = None) -> Chosen:
     )
 
 
+def refuse_parts(learner: Learner) -> None:
+    """Refuse a learner whose models are not whole outside the hospitals.
+
+    Raises:
+        ConfigError: parts of its models stay at the hospitals; here they would be as untrained.
+    """
+    if learner.local_tensors(learner.build(0)):
+        raise ConfigError(
+            "each hospital keeps parts of this model for itself; only there is it whole"
+        )
+
+
 def _digest_after(run: Path, number: int | None, initial: str) -> str:
     if number == 0:
         return initial
@@ -177,7 +207,6 @@ def _digest_after(run: Path, number: int | None, initial: str) -> str:
 def _test_set(
     chosen: Chosen, data: Path | None, subset: str, size: int, watch: Callable[[int, int], None]
 ) -> TestSet:
-    from client.data.pipeline import Preprocessing
     from client.data.preprocess import load_pixels
     from client.data.sources import load_source
     from client.data.vocabulary import project
@@ -189,8 +218,8 @@ def _test_set(
             raise DataError("the run has no test set of its own: give --data FOLDER")
         return read_test_set(own)
     cohort = project(load_source(data, SUBSETS[subset]), chosen.findings)
-    plan = Preprocessing(size=size, **chosen.films)
-    return scored_on(cohort, load_pixels(cohort, size, progress=watch, plan=plan))
+    pixels = load_pixels(cohort, size, progress=watch, plan=chosen.preprocessing(size))
+    return scored_on(cohort, pixels)
 
 
 def _print(chosen: Chosen, found: Evaluation) -> None:

@@ -21,7 +21,7 @@ from client.learners.explain import Map, enlarge, grad_cam, peak, rollout_maps
 from client.learners.inputs import standardise
 from client.learners.platt import Line, apply_lines
 from client.learners.target import Target
-from ledger.errors import DataError, OutputError
+from ledger.errors import DataError
 from ledger.files import atomic_write
 from simulation.predict import Calibrated, FinalModel, scores_of
 
@@ -152,10 +152,6 @@ def write_sheet(path: Path, explanation: Explanation) -> None:
                 _overlay(axis, film, cells)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None})
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path.parent} cannot be made ({error.strerror})") from None
     atomic_write(path, buffer.getvalue())
 
 

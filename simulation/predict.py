@@ -10,6 +10,7 @@ made it, and can make it again.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -30,11 +31,11 @@ from client.learners.operating import operate
 from client.learners.platt import Line, apply_lines, cross_fitted, fit_lines
 from client.learners.registry import from_description
 from ledger.canonical import canonical_json, parse_json, sha256
-from ledger.errors import CodecError, ConfigError, DataError, EvidenceMismatch
+from ledger.errors import CodecError, DataError, EvidenceMismatch, OutputError
 from ledger.files import atomic_write, read_bounded
 from ledger.run_facts import read_anchors
 from server.evaluate import TestSet, digest_of, read_model
-from simulation.evaluate_command import Chosen, choose
+from simulation.evaluate_command import Chosen, choose, refuse_parts
 from simulation.provenance import Provenance, provenance
 from simulation.testset import read_test_set
 
@@ -107,9 +108,21 @@ class Calibrated:
             )
         except (CodecError, KeyError, TypeError, ValueError):
             raise EvidenceMismatch("a calibration file cannot be read; remove it") from None
-        if not len(kept.findings) == len(kept.lines) == len(kept.points):
+        if not len(kept.findings) == len(kept.lines) == len(kept.points) or not _numeric(kept):
             raise EvidenceMismatch("a calibration file contradicts itself; remove it")
         return kept
+
+
+def _numeric(kept: Calibrated) -> bool:
+    """Return whether all that is reckoned with or printed as a number is one."""
+    found: list[object] = [kept.images, kept.patients]
+    found += [point.positives for point in kept.points]
+    found += [value for line in kept.lines for value in (line.slope, line.offset)]
+    perhaps = [*kept.brier, *kept.ece]
+    for point in kept.points:
+        perhaps += [point.threshold, point.sensitivity, point.specificity, point.f1]
+    found += [value for value in perhaps if value is not None]
+    return all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in found)
 
 
 def _plain(value: Any) -> Any:
@@ -126,11 +139,8 @@ def open_model(chosen: Chosen) -> tuple[Learner, nn.Module]:
         ConfigError: parts of the model stay at the hospitals, so it is not whole here.
     """
     learner = from_description(chosen.learner)
+    refuse_parts(learner)
     module = learner.build(0)
-    if learner.local_tensors(module):
-        raise ConfigError(
-            "each hospital keeps parts of this model for itself; only there is it whole"
-        )
     load_model(module, read_model(chosen.path, chosen.manifest), learner.shared(module))
     drop_moments(module)
     return learner, module.eval()
@@ -148,7 +158,7 @@ class FinalModel:
     @property
     def films(self) -> Preprocessing:
         """How films are prepared for it."""
-        return Preprocessing(size=self.learner.input_size, **self.chosen.films)
+        return self.chosen.preprocessing(self.learner.input_size)
 
 
 def open_final(model: Path, trust: Path | None = None) -> FinalModel:
@@ -219,6 +229,8 @@ def calibration_of(
 ) -> Calibrated | None:
     """Return the model's calibration, fitted now where it is not kept yet; None without test set.
 
+    Where the run folder cannot be written, it is used all the same, and fitted again next time.
+
     Raises:
         EvidenceMismatch: what is kept is of another model or test set, or damaged.
     """
@@ -235,8 +247,8 @@ def calibration_of(
         return None
     test = read_test_set(test_path)
     made = calibrate(digest, scores_of(learner, module, test.pixels, threads), test, data)
-    path.parent.mkdir(exist_ok=True)
-    atomic_write(path, made.encode(), mode=0o600)
+    with suppress(OutputError):
+        atomic_write(path, made.encode(), mode=0o600)
     return made
 
 
@@ -257,8 +269,11 @@ def films(target: Path) -> tuple[Path, ...]:
 
 
 def _is_film(path: Path) -> bool:
-    with path.open("rb") as file:
-        head = file.read(132)
+    try:
+        with path.open("rb") as file:
+            head = file.read(132)
+    except OSError:
+        return True  # what it is nobody can see: reading it says why
     return head.startswith(_MARKS) or is_dicom(head)
 
 

@@ -52,14 +52,19 @@ def provenance(run: Path, digest: bytes, trusted: Anchors | None = None) -> Prov
         first = report.failures[0].sentence if report.failures else "it cannot be followed"
         raise EvidenceMismatch(f"the run's ledger record does not hold: {first}")
     history = report.history
-    about = {
-        "federation": history.rules.federation_id.hex(),
-        "latest": digest == history.model,
-        "anchored": report.origin_proven,
-    }
+
+    def named(number: int, outcome: str) -> Provenance:
+        return Provenance(
+            round=number,
+            outcome=outcome,
+            federation=history.rules.federation_id.hex(),
+            latest=digest == history.model,
+            anchored=report.origin_proven,
+        )
+
     for past in reversed(history.rounds):
         if past.final_model == digest:
-            return Provenance(round=past.opening.round, outcome=past.outcome.name, **about)  # type: ignore[arg-type]
+            return named(past.opening.round, past.outcome.name)
     if digest == history.rules.initial_model:
-        return Provenance(round=0, outcome="", **about)  # type: ignore[arg-type]
+        return named(0, "")
     raise ModelNotFinal(f"the ledger names no final model {digest.hex()[:16]}…")

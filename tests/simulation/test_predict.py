@@ -30,11 +30,12 @@ from ledger.errors import (
 )
 from ledger.files import ObjectStore
 from ledger.manifest import encode_model
-from simulation.evaluate_command import choose
+from simulation.evaluate_command import choose, evaluate
+from simulation.explain_command import explain
 from simulation.export import export_onnx
 from simulation.export_command import export
 from simulation.phantoms import write_phantoms
-from simulation.predict import Calibrated, films
+from simulation.predict import Calibrated, Decision, films
 from simulation.predict_command import predict
 from simulation.provenance import provenance
 from tests.simulation.asking import ask
@@ -142,6 +143,34 @@ def test_the_calibration_is_kept_and_belongs_to_its_model(run: Path, data: Path)
     assert not bare["films"][0]["findings"][0]["calibrated"]
 
 
+def test_a_run_that_cannot_be_written_is_used_all_the_same(run: Path, data: Path) -> None:
+    target = load_nih(data, "test").records[0].image
+    (run / "calibration").write_text("no folder can be made here")
+    found = json.loads(ask(predict, run, target, "--json"))
+    assert found["calibration"]["patients"] == len(load_nih(data, "test").patients())
+
+
+def test_a_calibration_of_other_types_is_refused() -> None:
+    point = Decision(threshold=0.5, sensitivity=None, specificity=0.5, f1=None, positives=3)
+    kept = Calibrated(
+        model="00", data="11", images=9, patients=4, findings=("Mass",), lines=(Line(),),
+        points=(point,), brier=(0.1, None), ece=(None, None),
+    )  # fmt: skip
+    assert Calibrated.decode(kept.encode()) == kept
+    for there, odd in (
+        (b'"slope":1', b'"slope":"1"'),
+        (b'"threshold":0.5', b'"threshold":[]'),
+        (b'"images":9', b'"images":null'),
+        (b'"offset":0', b'"offset":true'),
+        (b'["Mass"]', b'["Mass","Nodule"]'),
+        (b'"positives":3', b'"negatives":3'),
+    ):
+        damaged = kept.encode().replace(there, odd)
+        assert damaged != kept.encode()
+        with pytest.raises(EvidenceMismatch):
+            Calibrated.decode(damaged)
+
+
 def test_nothing_to_predict_is_one_sentence(run: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.png").write_text("no film")
@@ -154,12 +183,22 @@ def test_nothing_to_predict_is_one_sentence(run: Path, tmp_path: Path) -> None:
     assert films(tmp_path / "empty") == (tmp_path / "empty" / "x.jpg",)
 
 
-def test_what_stays_at_hospitals_cannot_be_predicted_with(run: Path, data: Path) -> None:
+def test_what_stays_at_hospitals_cannot_be_used_here(run: Path, data: Path) -> None:
     record = parse_json((run / "run.json").read_bytes(), 1 << 20)
     assert isinstance(record, dict)
     record["learner"]["local"] = "head"
     (run / "run.json").write_bytes(canonical_json(record))
-    with pytest.raises(ConfigError, match="hospital"):
+    for command, more in ((predict, (data,)), (explain, (data,)), (evaluate, ())):
+        with pytest.raises(ConfigError, match="hospital"):
+            ask(command, run, *more)
+
+
+def test_a_record_of_unknown_preprocessing_is_one_sentence(run: Path, data: Path) -> None:
+    record = parse_json((run / "run.json").read_bytes(), 1 << 20)
+    assert isinstance(record, dict)
+    record["config"] = {**record.get("config", {}), "preprocess_options": {"sharpen": 1}}
+    (run / "run.json").write_bytes(canonical_json(record))
+    with pytest.raises(EvidenceMismatch, match="preprocessing"):
         ask(predict, run, data)
 
 
