@@ -10,7 +10,8 @@ tensors stand in the same order with the same shapes, the order counts (``in_our
 What was trained elsewhere rarely fits whole. A first convolution of three channels is summed to
 one (a grey image is three equal channels); a head of other classes, and norms that this learner
 has replaced, start from the seed. What was taken and what was not is returned, never guessed; a
-file that fits in less than half of the network's values is refused.
+file that fits in less than half of the network's values is refused. A learner of several networks
+says which of them weights are for (``Learner.place_weights``).
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class Pretrained:
         loaded: tensors taken as they are.
         adapted: first convolutions summed to one channel.
         fresh: floating tensors of the network that start from the seed.
-        share: of the network's values that were taken, (0, 1].
+        share: of the values that were taken of the network, or of the part of it that the
+            learner says weights are for, (0, 1].
     """
 
     source: str
@@ -64,8 +66,15 @@ def load_pretrained(module: nn.Module, learner: Learner, source: str) -> Pretrai
         ConfigError: the hub is asked for a learner that timm does not have, or cannot be reached.
     """
     given = _from_hub(learner) if source == HUB else _from_file(Path(source))
-    given = in_our_names(given, module.state_dict())
-    own = {name: t for name, t in module.state_dict().items() if t.is_floating_point()}
+    prefix, placed = learner.place_weights(given)
+    part = {n.removeprefix(prefix): n for n in module.state_dict() if n.startswith(prefix)}
+    placed = in_our_names(placed, {n: module.state_dict()[part[n]] for n in part})
+    given = {prefix + name: tensor for name, tensor in placed.items()}
+    own = {
+        name: tensor
+        for name, tensor in module.state_dict().items()
+        if name.startswith(prefix) and tensor.is_floating_point()
+    }
     head = learner.head(module)
     heads = {id(tensor) for tensor in head.state_dict(keep_vars=True).values()}
     skip = {

@@ -24,6 +24,7 @@ BUILT_IN: MappingProxyType[str, str] = MappingProxyType(
         "efficientnet_b4": "client.learners.baselines:EfficientNetB4",
         "mobilenetv2": "client.learners.baselines:MobileNetV2",
         "xception": "client.learners.baselines:Xception",
+        "ssganvit": "client.learners.ssganvit.learner:SSGANViTLearner",
         "vit_tiny": "client.learners.baselines:ViTTiny",
         "vit_small": "client.learners.baselines:ViTSmall",
     }

@@ -1,0 +1,84 @@
+"""The third phase: the findings, from everything that the phases before have made.
+
+The composite loss of an image is the learner's own of its findings, plus ``deep_weight`` times the
+mean over the groups of the fusion of the same loss of their opinions. With a generated image, each
+of the two is taken of both: mixed into the real one in a share w as (1 - w) of the loss of the
+real findings and w of the generated one's, or as a second term.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Generator, Tensor, nn
+
+from client.learners.phase import SUPERVISED, Draws, Phase
+from client.learners.ssganvit.adversarial import enlarge, generate, uniform
+from client.learners.ssganvit.network import SSGANViT, Told, names_below
+from client.learners.ssganvit.options import EXTRA, MIX, NONE
+from client.learners.ssganvit.presets import train_defaults
+
+if TYPE_CHECKING:
+    from client.learners.ssganvit.learner import SSGANViTLearner
+
+
+class Findings(Phase):
+    """Trains encoder, fusion and head on findings; the rest stays as it is."""
+
+    name = SUPERVISED
+    scored = True
+    mixed = True
+
+    def __init__(self, learner: SSGANViTLearner) -> None:
+        self._learner = learner
+        self.train_defaults = train_defaults(learner.preset, self.name)
+
+    def trained(self, module: nn.Module) -> tuple[str, ...]:
+        """Return the parameters of encoder, fusion and head."""
+        return names_below(module, "encoder", "fusion", "head")
+
+    def draw(
+        self,
+        module: nn.Module,
+        images: Tensor,
+        labels: Tensor,  # noqa: ARG002 - generated findings come from the public prior
+        generator: Generator,
+    ) -> Draws:
+        """Draw a generated image for each real one: ``made`` (B, 1, S, S), ``shown`` (B, L).
+
+        ``share`` (B, 1, 1, 1) is what the mixture holds of it.
+        """
+        learner = self._learner
+        if learner.gan_augmentation == NONE:
+            return {}
+        drawn = generate(cast("SSGANViT", module), learner, len(images), generator)
+        share = uniform((len(images), 1, 1, 1), generator, images.device)
+        return {
+            "made": enlarge(drawn["image"], learner.input_size),
+            "shown": drawn["labels"],
+            "share": learner.augmentation_weight * share,
+        }
+
+    def loss(self, module: nn.Module, images: Tensor, labels: Tensor, draws: Draws) -> Tensor:
+        """Return the composite loss of each image."""
+        network, learner = cast("SSGANViT", module), self._learner
+        if learner.gan_augmentation == MIX:
+            share = draws["share"]
+            told = network.tell(images + share * (draws["made"] - images))
+            part = share.flatten()
+            return (1 - part) * self._of(told, labels) + part * self._of(told, draws["shown"])
+        loss = self._of(network.tell(images), labels)
+        if learner.gan_augmentation == EXTRA:
+            made = self._of(network.tell(draws["made"]), draws["shown"])
+            loss = loss + learner.augmentation_weight * made
+        return loss
+
+    def _of(self, told: Told, labels: Tensor) -> Tensor:
+        """Return the loss (B,) of what was told, the groups' opinions among it."""
+        learner = self._learner
+        loss = learner.loss(told.logits.float(), labels)
+        if told.opinions:
+            deep = torch.stack([learner.loss(each.float(), labels) for each in told.opinions])
+            loss = loss + learner.deep_weight * deep.mean(dim=0)
+        return loss
