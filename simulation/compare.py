@@ -14,7 +14,6 @@ its result depends on: settings, records and versions, so a changed grid makes o
 from __future__ import annotations
 
 import hashlib
-import itertools
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from typing import Any
 
 from ledger.canonical import canonical_json, tagged_digest
 from ledger.errors import ConfigError
+from simulation.grid import combinations, overrides, section
 from simulation.settings import Settings, parse_epsilon, read_config, settings_from
 
 CENTRAL, FEDERATED, PRIVATE = "central", "federated", "private"
@@ -134,31 +134,32 @@ def read_cells(path: Path, data: str | None = None) -> tuple[Cell, ...]:
     tables = read_config(path)
     if set(tables) - set(TABLES):
         raise ConfigError(f"a grid of learners holds {', '.join(TABLES)}, nothing else")
-    grid = tables.get("grid", {})
-    if not grid or not all(isinstance(values, list) and values for values in grid.values()):
-        raise ConfigError("a grid of learners' [grid] holds lists of values")
     cells: dict[bytes, Cell] = {}
-    for values in itertools.product(*grid.values()):
-        cell = _cell(tables, dict(zip(grid, values, strict=True)), data)
+    for chosen in combinations(tables):
+        cell = _cell(tables, chosen, data)
         cells.setdefault(canonical_json([cell.mode, cell.variant, cell.matters()]), cell)
     return tuple(cells.values())
 
 
 def _cell(tables: Mapping[str, Any], chosen: dict[str, Any], data: str | None) -> Cell:
     mode, variant = chosen.get("mode", CENTRAL), chosen.get("variant", PLAIN)
-    if mode not in MODES or set(tables.get("modes", {})) - {*MODES}:
+    modes, known = section(tables, "modes"), section(tables, "variants")
+    if mode not in MODES or set(modes) - {*MODES}:
         raise ConfigError(f"a mode is {', '.join(MODES)}, not {mode!r}")
-    known = tables.get("variants", {})
     if variant != PLAIN and variant not in known:
         raise ConfigError(f"there is no [variants.{variant}] in the grid file")
-    merged = _merge(tables.get("settings", {}), tables.get("modes", {}).get(mode, {}))
     plain = {key: value for key, value in chosen.items() if key not in {"mode", "variant"}}
-    merged = _merge(_merge(merged, known.get(variant, {})), plain)
-    for rule in tables.get("override", []):
-        if all(chosen.get(key) == value for key, value in rule.get("when", {}).items()):
-            merged = _merge(merged, rule.get("set", {}))
+    merged: dict[str, Any] = {}
+    for layer in (
+        section(tables, "settings"),
+        section(modes, mode),
+        section(known, variant),
+        plain,
+        *overrides(tables, chosen),
+    ):
+        merged = _merge(merged, layer)
     epsilon = merged.get("epsilon", Settings.epsilon if mode == PRIVATE else "off")
-    budget = parse_epsilon(epsilon) if isinstance(epsilon, str) else float(epsilon)
+    budget = 0.0 if epsilon == 0 else parse_epsilon(str(epsilon))
     if (mode == PRIVATE) != bool(budget):
         raise ConfigError(f"a cell that is {mode} cannot have epsilon {epsilon!r}")
     merged["epsilon"] = budget

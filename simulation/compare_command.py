@@ -61,7 +61,9 @@ def compare(
         emit_json([asdict(row) for row in rows])
         return
     shown = ("Learner", "Variant", "Mode", "Macro AUC", "95 % interval", "AP only", "PA only")
-    table = Table(title=f"{len(found)} of {len(cells)} cells")
+    names = {record["name"] for record in found}
+    finished = sum(cell.name in names for cell in cells)
+    table = Table(title=f"{finished} of {len(cells)} cells are finished")
     for head in shown:
         table.add_column(head)
     for row in rows:

@@ -89,7 +89,9 @@ def rows_of(records: Sequence[Record]) -> tuple[Row, ...]:
     groups: dict[str, list[Record]] = {}
     for record in records:
         settings = {k: v for k, v in record["settings"].items() if k not in {"seed", "data"}}
-        key = repr((record["mode"], record["variant"], sorted(settings.items())))
+        # of other versions, a training is another one, not another seed
+        versions = sorted(record.get("versions", {}).items())
+        key = repr((record["mode"], record["variant"], sorted(settings.items()), versions))
         groups.setdefault(key, []).append(record)
     try:
         return tuple(_row(group) for group in groups.values())

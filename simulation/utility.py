@@ -13,17 +13,17 @@ them (the runs are all their combinations), and any number of ``[[override]]``: 
 
 from __future__ import annotations
 
-import itertools
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from ledger.canonical import canonical_json
 from ledger.errors import ConfigError
 from ledger.files import atomic_write
+from simulation.grid import combinations, overrides, section
 from simulation.phantoms import write_phantoms
 from simulation.settings import PHANTOMS, Settings, parse_epsilon, read_config, settings_from
 
@@ -54,21 +54,16 @@ def read_grid(path: Path, data: str) -> tuple[GridRun, ...]:
     tables = read_config(path)
     if set(tables) - set(TABLES):
         raise ConfigError(f"a grid file holds {', '.join(TABLES)}, nothing else")
-    grid = tables.get("grid", {})
-    if not grid or not all(isinstance(values, list) and values for values in grid.values()):
-        raise ConfigError("a grid file's [grid] holds lists of values")
     runs = []
-    for values in itertools.product(*grid.values()):
-        chosen: dict[str, Any] = dict(zip(grid, values, strict=True))
-        merged = {**tables.get("settings", {}), **chosen}
+    for chosen in combinations(tables):
+        merged = {**section(tables, "settings"), **chosen}
         epsilon = merged.get("epsilon", Settings.epsilon)
-        off = not (parse_epsilon(epsilon) if isinstance(epsilon, str) else epsilon)
-        merged.update(tables.get("off" if off else "private", {}))
-        for rule in tables.get("override", []):
-            if all(chosen.get(key) == value for key, value in rule["when"].items()):
-                merged.update(rule["set"])
+        off = epsilon == 0 or not parse_epsilon(str(epsilon))
+        merged = {**merged, **section(tables, "off" if off else "private"), **chosen}
+        for values in overrides(tables, chosen):
+            merged.update(values)
         name = "_".join(f"{key}-{_word(value)}" for key, value in chosen.items())
-        runs.append(GridRun(name=name, settings=settings_from({**merged, **chosen, "data": data})))
+        runs.append(GridRun(name=name, settings=settings_from({**merged, "data": data})))
     return tuple(runs)
 
 

@@ -114,6 +114,10 @@ def test_a_digest_changes_with_what_matters_and_with_nothing_else(tmp_path: Path
         GRID.replace('"focal"]', '"vocal"]'),
         GRID.replace("[modes.central]", "[modes.central]\nepsilon = 3.0"),
         GRID.replace("epsilon = 3", 'epsilon = "off"'),
+        GRID.replace("epsilon = 3", "epsilon = [3]"),
+        GRID.replace("[modes.central]", "[modes]\ncentral = 3\n[modes.other]"),
+        GRID.replace("when = {", "where = {"),
+        "override = 3\n" + GRID.replace("[[override]]", "[variants.more]"),
     ],
 )
 def test_a_grid_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
@@ -153,6 +157,8 @@ def test_a_grid_is_made_once_and_told_of(
     again = json.loads(ask(compare, grid, "--out", bench, "--data", data, "--json"))
     assert again == found
     assert json.loads(ask(compare, grid, "--out", bench, "--report", "--json")) == found
+    shown = ask(compare, grid, "--out", bench, "--report", "--only", "seed1")
+    assert "1 of 1 cells" in shown
 
 
 def test_a_stopped_cell_goes_on_to_the_same_model(
@@ -213,6 +219,8 @@ def test_seeds_make_one_row_with_their_spread() -> None:
     assert rows[0].spread == pytest.approx(0.1)
     assert [rows[0].low, rows[0].high] == pytest.approx([0.55, 0.75])
     assert (rows[0].auc_ap, rows[0].auc_pa, rows[0].federated_auc) == (0.5, None, 0.61)
+    newer = record("federated", 0, 0.9) | {"versions": {"torch": "9"}}
+    assert [row.seeds for row in rows_of([record("federated", 0, 0.6), newer])] == [1, 1]
     local = rows_of([record("federated", 0, None)])[0]
     assert (local.macro_auc, local.federated_auc) == (None, 0.61)
     assert "0.550 to 0.750" in markdown(rows)

@@ -51,8 +51,21 @@ def test_the_committed_grid_is_the_issue_s() -> None:
     assert len(runs) == 8
 
 
+def test_an_override_has_the_last_word(tmp_path: Path) -> None:
+    text = GRID.replace("learning_rate = 0.5", 'warm_start = "elsewhere"')
+    runs = read_grid(write(tmp_path / "grid.toml", text), "films")
+    assert sum(run.settings.warm_start == "elsewhere" for run in runs) == 1
+
+
 @pytest.mark.parametrize(
-    "text", ["[grid]\nepsilon = 8\n", "[settings]\nrounds = 2\n", GRID + "[more]\na = 1\n"]
+    "text",
+    [
+        "[grid]\nepsilon = 8\n",
+        "[settings]\nrounds = 2\n",
+        GRID + "[more]\na = 1\n",
+        GRID.replace("set = {", "sets = {"),
+        GRID.replace("[off]\nepochs = 4", "").replace("[settings]", "off = 4\n[settings]"),
+    ],
 )
 def test_a_grid_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match="a grid file"):
