@@ -6,12 +6,11 @@ The release's header names only "Bbox [x,y,w,h]" over four columns; cells are pi
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
 from client.data.records import FINDINGS
-from client.data.tables import MAX_TABLE_BYTES
+from client.data.tables import open_table
 from client.data.vocabulary import canonical
 from ledger.errors import DataError
 
@@ -40,19 +39,13 @@ def load_boxes(root: Path) -> dict[str, tuple[Box, ...]]:
     path = root / BOXES
     if not path.is_file():
         return {}
-    if path.stat().st_size > MAX_TABLE_BYTES:
-        raise DataError(f"{BOXES} is over {MAX_TABLE_BYTES:,} bytes")
     boxes: dict[str, list[Box]] = {}
-    with path.open(encoding="utf-8-sig", newline="") as handle:
-        reader = csv.reader(handle)
-        try:
-            next(reader, [])
-            for cells in reader:
-                if any(cells):
-                    name, box = _box(cells, reader.line_num)
-                    boxes.setdefault(name, []).append(box)
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise DataError(f"{BOXES} is not a CSV table in UTF-8 ({error})") from None
+    with open_table(path) as reader:
+        next(reader, [])
+        for cells in reader:
+            if any(cells):
+                name, box = _box(cells, reader.line_num)
+                boxes.setdefault(name, []).append(box)
     return {name: tuple(found) for name, found in boxes.items()}
 
 

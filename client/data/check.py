@@ -14,7 +14,7 @@ from enum import StrEnum
 from hashlib import sha256
 
 from client.data.decode import decode
-from client.data.images import conversion, read_bytes
+from client.data.images import conversion, place, read_bytes
 from client.data.records import ABSENT, PRESENT, UNCERTAIN, UNKNOWN, Cohort, Record
 from ledger.errors import DataError
 
@@ -194,12 +194,29 @@ def _inspect(record: Record) -> Problem | tuple[bytes, str]:
     """Return what is wrong with an image, or its digest and from what it is converted."""
     try:
         data = read_bytes(record.image)
-        pixels = decode(data, record.image.name)
+        pixels = decode(data, place(record.image))
     except DataError as error:
         return Problem(kind=Kind.UNREADABLE, name=record.image_id, detail=str(error))
     if pixels.min() == pixels.max():
         return Problem(kind=Kind.BLANK, name=record.image_id)
     return sha256(data).digest(), conversion(data)
+
+
+def leaks(
+    digests: dict[str, bytes], train: Iterable[str], test: Iterable[str]
+) -> Iterator[Problem]:
+    """Name each test image whose bytes are also a training image's.
+
+    Args:
+        digests: image_id -> SHA-256, of ``check_images``.
+        train: image_ids of one list.
+        test: image_ids of the other.
+    """
+    seen = {digests[image]: image for image in sorted(train) if image in digests}
+    for image in sorted(test):
+        twin = seen.get(digests.get(image, b""))
+        if twin is not None:
+            yield Problem(kind=Kind.LEAK, name=image, detail=f"as {twin}")
 
 
 def summarise(

@@ -23,6 +23,7 @@ from client.data.check import (
     Problem,
     Progress,
     check_images,
+    leaks,
     refuse,
     summarise,
 )
@@ -117,12 +118,10 @@ def check_chexpert(root: Path, progress: Progress | None = None) -> CheckReport:
     named = {r.image_id for _, r in records}
     problems += [Problem(kind=Kind.EXTRA, name=name) for name in _files(home) if name not in named]
     present = [r for _, r in records if r.image_id not in missing]
-    found, _digests = check_images(present, progress)
-    subsets = {}
-    for name, table in TABLES.items():
-        chosen = [r for t, r in records if t == table]
-        if chosen:
-            subsets[name] = (len(chosen), len({r.patient for r in chosen}))
+    found, digests = check_images(present, progress)
+    lists = {name: [r for t, r in records if t == table] for name, table in TABLES.items()}
+    subsets = {name: (len(rs), len({r.patient for r in rs})) for name, rs in lists.items() if rs}
+    found += leaks(digests, *([r.image_id for r in lists[name]] for name in ("train", "test")))
     cohort = Cohort(tuple(r for _, r in records), CHEXPERT_FINDINGS, "chexpert")
     return summarise(cohort, str(home), [*problems, *found], subsets)
 

@@ -26,8 +26,7 @@ from pydicom.uid import UID
 
 from client.data.dicom_codes import HASHED, HASHED_UIDS, KEPT, profile_codes
 from client.data.records import Cohort
-from ledger.errors import BadKey, EvidenceMissing
-from ledger.files import atomic_write
+from ledger.errors import BadKey, EvidenceMissing, OutputError
 from ledger.private import read_private
 
 KEY_BYTES = 32
@@ -81,12 +80,31 @@ def open_site_key(path: Path) -> SiteKey:
     except EvidenceMissing:
         if path.is_symlink() or path.exists():
             raise
-        atomic_write(path, os.urandom(KEY_BYTES).hex().encode() + b"\n", mode=0o600)
+        draw_key(path)
         text = read_private(path)
     try:
         return SiteKey(bytes.fromhex(text.decode("ascii").strip()))
     except ValueError:
         raise BadKey(f"{path} is not a site key of {2 * KEY_BYTES} hexadecimal digits") from None
+
+
+def draw_key(path: Path) -> None:
+    """Write a new key, never over another: two processes at once shall share one.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(os.urandom(KEY_BYTES).hex().encode() + b"\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror})") from None
 
 
 def deidentify(cohort: Cohort, key: SiteKey) -> Cohort:

@@ -7,7 +7,8 @@
 The table's "image" is matched with a file's SOP Instance UID, its path under ROOT, its accession
 number or its Study Instance UID, in this order: the last two label every image of a study. An
 image that no row names has every finding unknown. Only single radiographs (modality CR, DX, RG,
-XR or not given) are read; other modalities are left out and named in a note.
+XR or not given) are read; other modalities, hidden files and those of operating systems are left
+out and named in a note. A linked folder is not followed, and is an error.
 
 A header names a person. Nothing of it goes further than the ``Record`` made here, whose
 identifiers ``client.data.deidentify`` replaces before anything is written.
@@ -16,6 +17,7 @@ identifiers ``client.data.deidentify`` replaces before anything is written.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,6 +44,7 @@ from ledger.errors import DataError
 
 LABELS = "labels.csv"
 MODALITIES = frozenset({"CR", "DX", "RG", "XR", "DR", ""})
+_SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
 _VIEWS: dict[str, View] = {
     "PA": "PA",
     "AP": "AP",
@@ -90,7 +93,12 @@ def check_dicom(root: Path, progress: Progress | None = None) -> CheckReport:
     """
     cohort, problems = _read(root, FINDINGS)
     found, _digests = check_images(cohort.records, progress)
-    return summarise(cohort, str(root), [*problems, *found])
+    files = {r.image_id: r.image.relative_to(root).as_posix() for r in cohort.records}
+    named = [
+        replace(p, name=files[p.name], detail=" ".join(files.get(w, w) for w in p.detail.split()))
+        for p in found
+    ]
+    return summarise(cohort, str(root), [*problems, *named])
 
 
 def _read(root: Path, vocabulary: tuple[str, ...]) -> tuple[Cohort, list[Problem]]:
@@ -99,17 +107,15 @@ def _read(root: Path, vocabulary: tuple[str, ...]) -> tuple[Cohort, list[Problem
     headers: dict[str, Header] = {}
     problems: list[Problem] = []
     for path in _files(root):
-        outcome = _header(path, path.relative_to(root).as_posix())
+        name = path.relative_to(root).as_posix()
+        outcome = _header(path, name)
         if isinstance(outcome, Problem):
             problems.append(outcome)
         elif outcome.record.image_id in headers:
-            problems.append(
-                Problem(kind=Kind.DUPLICATE_FILE, name=path.relative_to(root).as_posix())
-            )
+            problems.append(Problem(kind=Kind.DUPLICATE_FILE, name=name))
         else:
             headers[outcome.record.image_id] = outcome
             if outcome.burnt_in:
-                name = path.relative_to(root).as_posix()
                 problems.append(Problem(kind=Kind.BURNT_IN, name=name))
     ordered = _follow_ups(list(headers.values()))
     if (root / LABELS).is_file() or (root / MAPPING_FILE).is_file():
@@ -125,20 +131,28 @@ def _read(root: Path, vocabulary: tuple[str, ...]) -> tuple[Cohort, list[Problem
 
 
 def _files(root: Path) -> Iterator[Path]:
+    """Yield every file, and every linked folder: those are not followed, but must be named."""
     own = {root / LABELS, root / MAPPING_FILE}
     if (root / MAPPING_FILE).is_file():
         own.add(root / load_mapping(root / MAPPING_FILE, ("image",)).table)
     for folder, folders, names in os.walk(root):
         folders.sort()
-        for name in sorted(names):
+        for name in sorted([*names, *(f for f in folders if (Path(folder) / f).is_symlink())]):
             path = Path(folder) / name
             if path not in own and name.upper() != "DICOMDIR":
                 yield path
 
 
 def _header(path: Path, name: str) -> Header | Problem:
+    if path.name.startswith(".") or path.name.casefold() in _SYSTEM_FILES:
+        return Problem(kind=Kind.SKIPPED, name=name, detail="an operating system's own file")
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
+        about = path.stat()
+        if stat.S_ISDIR(about.st_mode):
+            return Problem(kind=Kind.UNREADABLE, name=name, detail="a link to a folder")
+        if not stat.S_ISREG(about.st_mode):
+            return Problem(kind=Kind.UNREADABLE, name=name, detail="not a regular file")
+        if about.st_size > MAX_FILE_BYTES:
             return Problem(kind=Kind.UNREADABLE, name=name, detail="over the bound on file size")
         with path.open("rb") as handle:
             if not is_dicom(handle.read(132)):
@@ -153,7 +167,9 @@ def _header(path: Path, name: str) -> Header | Problem:
     if modality.upper() not in MODALITIES:
         return Problem(kind=Kind.SKIPPED, name=name, detail=f"modality {modality}")
     if "Rows" not in dataset:
-        return Problem(kind=Kind.SKIPPED, name=name, detail="holds no image")
+        # A radiograph always says its size: this one is cut off. Other objects may hold none.
+        kind = Kind.UNREADABLE if modality else Kind.SKIPPED
+        return Problem(kind=kind, name=name, detail="holds no image")
     lacking = [tag for tag in ("SOPInstanceUID", "PatientID") if not _text(dataset, tag)]
     if lacking:
         return Problem(kind=Kind.BAD_ROW, name=name, detail=f"no {', '.join(lacking)}")

@@ -14,6 +14,7 @@ Stated policy, the same for every source of image files (DICOM has its own reade
 from __future__ import annotations
 
 import io
+import stat
 import warnings
 from pathlib import Path
 from threading import Lock
@@ -37,18 +38,31 @@ def read_bytes(path: Path) -> bytes:
     """Return the file's bytes, refusing one over ``MAX_FILE_BYTES`` before reading it.
 
     Raises:
-        DataError: the file is missing, cannot be read, is empty or is too large.
+        DataError: the file is missing, no regular file, unreadable, empty or too large.
     """
+    name = place(path)
     try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise DataError(f"{path.name} has {size:,} bytes, over the bound {MAX_FILE_BYTES:,}")
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):  # a pipe or a device would be read for ever
+            raise DataError(f"{name} is not a regular file")
+        if about.st_size > MAX_FILE_BYTES:
+            raise DataError(
+                f"{name} has {about.st_size:,} bytes, over the bound {MAX_FILE_BYTES:,}"
+            )
         data = path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path.name} cannot be read ({error.strerror})") from None
+        raise DataError(f"{name} cannot be read ({error.strerror})") from None
     if not data:
-        raise DataError(f"{path.name} is empty")
+        raise DataError(f"{name} is empty")
     return data
+
+
+def place(path: Path) -> str:
+    """Return what errors call an image file: its name and the two folders above it.
+
+    CheXpert calls most of its files view1_frontal.jpg, and DICOM exports call theirs IM000001.
+    """
+    return "/".join(path.parts[-3:])
 
 
 def decode_grey(data: bytes, name: str) -> Grey:
@@ -98,7 +112,7 @@ def conversion(data: bytes) -> str:
 
 def read_grey(path: Path) -> Grey:
     """Read one image file as (H, W) uint8; see ``read_bytes`` and ``decode_grey``."""
-    return decode_grey(read_bytes(path), path.name)
+    return decode_grey(read_bytes(path), place(path))
 
 
 def stretch(values: NDArray[np.generic]) -> Grey:

@@ -22,6 +22,7 @@ from client.data.check import (
     Problem,
     Progress,
     check_images,
+    leaks,
     refuse,
     summarise,
 )
@@ -98,7 +99,8 @@ def check_nih(root: Path, progress: Progress | None = None) -> CheckReport:
     missing = {p.name for p in tree.problems if p.kind is Kind.MISSING}
     present = tuple(r for r in tree.records if r.image_id not in missing)
     problems, digests = check_images(present, progress)
-    problems = [*tree.problems, *problems, *_leaks(digests, tree.lists)]
+    lists = (tree.lists.get(name, frozenset[str]()) for name in ("train", "test"))
+    problems = [*tree.problems, *problems, *leaks(digests, *lists)]
     subsets = {
         name: (len(chosen), len({r.patient for r in chosen}))
         for name, images in tree.lists.items()
@@ -263,12 +265,3 @@ def _list_problems(
         yield Problem(kind=Kind.OVERLAP, name=patient)
     for image in sorted(records.keys() - frozenset().union(*lists.values())):
         yield Problem(kind=Kind.UNLISTED, name=image)
-
-
-def _leaks(digests: dict[str, bytes], lists: dict[str, frozenset[str]]) -> Iterator[Problem]:
-    """Name each test image whose bytes are also a training image's."""
-    train = {digests[i]: i for i in lists.get("train", ()) if i in digests}
-    for image in sorted(lists.get("test", ())):
-        twin = train.get(digests.get(image, b""))
-        if twin is not None:
-            yield Problem(kind=Kind.LEAK, name=image, detail=f"as {twin}")

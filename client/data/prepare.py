@@ -10,9 +10,12 @@ The folder is a table source again: every command reads it. It appears whole or 
 from __future__ import annotations
 
 import csv
+import fcntl
 import io
+import os
 import shutil
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -64,23 +67,51 @@ def prepare(
         OutputError: ``out`` is not empty or cannot be written.
     """
     try:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise OutputError(f"{out} is not empty; give a new folder")
-        out.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        with _draft(out) as draft:
+            about, records = _fill(draft, cohort, plan, key, progress)
+            draft.chmod(0o755)
+            draft.replace(out)
     except OSError as error:
         raise OutputError(f"{out} cannot be written ({error.strerror})") from None
-    try:
-        about, records = _fill(draft, cohort, plan, key, progress)
-        draft.chmod(0o755)
-        draft.replace(out)
-    except OSError as error:
-        raise OutputError(f"{out} cannot be written ({error.strerror})") from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     placed = tuple(replace(r, image=out / r.image_id) for r in records)
     made = Cohort(records=placed, vocabulary=cohort.vocabulary, source=PREPARED.source)
     return Prepared(root=out, cohort=made, about=about)
+
+
+@contextmanager
+def _draft(out: Path) -> Iterator[Path]:
+    """Give an empty folder beside ``out`` that no other process works in.
+
+    The folder itself is locked, and the lock ends with its process: what a killed one left is
+    cleared away, and a second one is told at once, not after all its work.
+    """
+    _refuse_full(out)
+    home = out.absolute()
+    draft = home.with_name(f".{home.name}.draft")
+    home.parent.mkdir(parents=True, exist_ok=True)
+    draft.mkdir(mode=0o700, exist_ok=True)
+    descriptor = os.open(draft, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(f"another process is preparing {out}") from None
+        if not draft.exists() or not os.path.samestat(os.fstat(descriptor), draft.stat()):
+            raise OutputError(f"another process has just worked on {out}")
+        try:
+            _refuse_full(out)  # another process may have been done since the first look
+            for left in draft.iterdir():
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            yield draft
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    finally:
+        os.close(descriptor)
+
+
+def _refuse_full(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError(f"{out} is not empty; give a new folder")
 
 
 def _fill(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from client.data.cache import cached
 from client.data.check import Progress
-from client.data.images import Grey, read_bytes
+from client.data.images import Grey, place, read_bytes
 from client.data.pipeline import Preprocessing, process
 from client.data.records import Cohort
 from ledger.errors import ConfigError
@@ -73,7 +73,7 @@ def process_all(
 
     def one(path: Path) -> tuple[Grey, bytes]:
         data = read_bytes(path)
-        return process(data, path.name, plan), sha256(data).digest()
+        return process(data, place(path), plan), sha256(data).digest()
 
     with ThreadPoolExecutor(WORKERS) as pool:
         for start in range(0, len(paths), _BLOCK):

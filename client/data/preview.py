@@ -8,7 +8,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from client.data.decode import decode
-from client.data.images import read_bytes
+from client.data.images import place, read_bytes
 from client.data.pipeline import Preprocessing, process
 from client.data.records import PRESENT, UNCERTAIN, Cohort, Record
 from ledger.errors import DataError, OutputError
@@ -43,14 +43,13 @@ def contact_sheet(cohort: Cohort, plan: Preprocessing, count: int, out: Path) ->
         axes = figure.subplots(rows, 2 * COLUMNS, squeeze=False).reshape(-1)
         for axis in axes:
             axis.set_axis_off()
-        for place, record in enumerate(chosen):
-            data = read_bytes(record.image)
-            before = decode(data, record.image.name)
-            after = process(data, record.image.name, plan)
-            for axis, film in zip(axes[2 * place : 2 * place + 2], (before, after), strict=True):
+        for pair, record in enumerate(chosen):
+            data, name = read_bytes(record.image), place(record.image)
+            before, after = decode(data, name), process(data, name, plan)
+            for axis, film in zip(axes[2 * pair : 2 * pair + 2], (before, after), strict=True):
                 axis.imshow(film, cmap="gray", vmin=0, vmax=255)
-            axes[2 * place].set_title(_caption(record, cohort.vocabulary), loc="left")
-            axes[2 * place + 1].set_title(f"{before.shape[1]} x {before.shape[0]} to {plan.size}")
+            axes[2 * pair].set_title(_caption(record, cohort.vocabulary), loc="left")
+            axes[2 * pair + 1].set_title(f"{before.shape[1]} x {before.shape[0]} to {plan.size}")
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
             figure.savefig(out, format="png")

@@ -162,6 +162,8 @@ def _holds_dicom(root: Path) -> bool:
             if seen > _LOOK:
                 return False
             try:
+                if not (Path(folder) / name).is_file():
+                    continue
                 with (Path(folder) / name).open("rb") as handle:
                     if is_dicom(handle.read(132)):
                         return True

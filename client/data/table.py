@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from client.data.check import (
 )
 from client.data.mapping import MAPPING_FILE, NEEDED_FIELDS, PREPARED, Mapping, load_mapping
 from client.data.records import PRESENT, Cohort, Record, View
-from client.data.tables import MAX_AGE, Row, parse_age, parse_sex, read_rows
+from client.data.tables import MAX_AGE, Row, parse_age, parse_sex, read_header, read_rows
 from ledger.errors import DataError
 
 
@@ -114,14 +113,12 @@ def _with_rest(table: Path, mapping: Mapping) -> Mapping:
     """Return the mapping with every column that is no record field as a finding."""
     if not mapping.rest:
         return mapping
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as handle:
-            header = [name.strip() for name in next(csv.reader(handle), [])]
-    except (OSError, UnicodeDecodeError, csv.Error):
-        raise DataError(f"{table} is not a readable table") from None
+    header = read_header(table)
     findings = [name for name in header if name not in mapping.columns.values()]
     if not findings:
         raise DataError(f"{table} has no column for a finding")
+    if "" in findings:
+        raise DataError(f"{table.name} has a column without a name")
     fields = {name: c for name, c in mapping.columns.items() if c in header}
     needed = {name: c for name, c in mapping.columns.items() if name in NEEDED_FIELDS}
     return replace(

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import csv
 import re
+import stat
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from client.data.check import Kind, Problem
 from client.data.records import Sex
 from ledger.errors import DataError
+
+if TYPE_CHECKING:
+    from _csv import Reader
 
 MAX_TABLE_BYTES = 512 * 2**20
 MAX_AGE = 120
@@ -56,31 +61,59 @@ def read_rows(
         DataError: the file is missing, over ``MAX_TABLE_BYTES``, not a CSV table in UTF-8, or
             lacks a needed column.
     """
+    with open_table(table) as reader:
+        columns = _columns(_header(reader), needed, optional, table.name)
+        for cells in reader:
+            if not cells:
+                continue
+            if len(cells) <= max(columns.values()):
+                name, detail = f"row {reader.line_num}", f"only {len(cells)} columns"
+                yield Problem(kind=Kind.BAD_ROW, name=name, detail=detail)
+                continue
+            values = {name: cells[index].strip() for name, index in columns.items()}
+            yield Row(reader.line_num, values)
+
+
+def read_header(table: Path) -> list[str]:
+    """Return a table's column names, stripped.
+
+    Raises:
+        DataError: as ``open_table``.
+    """
+    with open_table(table) as reader:
+        return _header(reader)
+
+
+@contextmanager
+def open_table(table: Path) -> Iterator[Reader]:
+    """Give a strict reader of a CSV file: an open quotation mark swallows no rows in silence.
+
+    Raises:
+        DataError: missing, no regular file, over ``MAX_TABLE_BYTES``, not in UTF-8 or not CSV.
+    """
     try:
-        if table.stat().st_size > MAX_TABLE_BYTES:
+        about = table.stat()
+        if not stat.S_ISREG(about.st_mode):
+            raise DataError(f"{table.name} is not a regular file")
+        if about.st_size > MAX_TABLE_BYTES:
             raise DataError(f"{table.name} is over {MAX_TABLE_BYTES:,} bytes")
         handle = table.open(encoding="utf-8-sig", newline="")
     except OSError as error:
         raise DataError(f"{table.name} cannot be read ({error.strerror})") from None
     with handle:
-        reader = csv.reader(handle)
+        reader = csv.reader(handle, strict=True)
         try:
-            header = [name.strip() for name in next(reader, [])]
-            columns = _columns(header, needed, optional, table.name)
-            for cells in reader:
-                if not cells:
-                    continue
-                if len(cells) <= max(columns.values()):
-                    yield Problem(
-                        kind=Kind.BAD_ROW,
-                        name=f"row {reader.line_num}",
-                        detail=f"only {len(cells)} columns",
-                    )
-                    continue
-                values = {name: cells[index].strip() for name, index in columns.items()}
-                yield Row(reader.line_num, values)
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise DataError(f"{table.name} is not a CSV table in UTF-8 ({error})") from None
+            yield reader
+        except csv.Error as error:
+            raise DataError(
+                f"{table.name} line {reader.line_num} is not a row of a CSV table ({error})"
+            ) from None
+        except UnicodeDecodeError as error:
+            raise DataError(f"{table.name} is not in UTF-8 ({error}): save it as such") from None
+
+
+def _header(reader: Reader) -> list[str]:
+    return [name.strip() for name in next(reader, [])]
 
 
 def _columns(
@@ -88,7 +121,9 @@ def _columns(
 ) -> dict[str, int]:
     lacking = [name for name in needed if name not in header]
     if lacking:
-        raise DataError(f"{table} lacks the column {', '.join(lacking)}")
+        other = next((mark for mark in ";\t|" if len(header) == 1 and mark in header[0]), "")
+        hint = f"; its columns are parted by {other!r}, not by commas" if other else ""
+        raise DataError(f"{table} lacks the column {', '.join(lacking)}{hint}")
     twice = [name for name in (*needed, *optional) if header.count(name) > 1]
     if twice:
         raise DataError(f"{table} has the column {', '.join(twice)} twice")

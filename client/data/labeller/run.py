@@ -58,6 +58,9 @@ def label_all(
         DataError: reports or labels cannot be read, or do not belong together.
         OutputError: the table cannot be written.
     """
+    for source in (reports, against):
+        if source and source.exists() and table.exists() and table.samefile(source):
+            raise OutputError(f"{table} is read here: write the labels to another file")
     reference = read_reference(against, columns) if against else None
     kept: dict[str, dict[str, int]] = {}
     present = dict.fromkeys(COLUMNS, 0)

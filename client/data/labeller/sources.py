@@ -6,7 +6,9 @@ name the file and row and never quote a report.
 
 from __future__ import annotations
 
+import codecs
 import csv
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +97,8 @@ def csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def _folder(folder: Path) -> Iterator[Report]:
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".txt", ".xml"))
+    wanted = (p for p in folder.rglob("*") if p.suffix.lower() in (".txt", ".xml"))
+    files = sorted(p for p in wanted if not p.is_dir())
     if not files:
         raise DataError(f"{folder} holds no .txt or .xml reports")
     for path in files:
@@ -105,6 +108,8 @@ def _folder(folder: Path) -> Iterator[Report]:
 def _file(path: Path, folder: Path) -> Report:
     name = path.relative_to(folder).with_suffix("").as_posix()
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise DataError(f"{path} is not a regular file")
         with path.open("rb") as stream:
             data = stream.read(MAX_REPORT + 1)
     except OSError as error:
@@ -114,10 +119,20 @@ def _file(path: Path, folder: Path) -> Report:
     if path.suffix.lower() == ".xml":
         identifier, text = parse_openi(data, str(path))
         return Report(identifier or name, text, {})
+    return Report(name, _decoded(data, path), {})
+
+
+def _decoded(data: bytes, path: Path) -> str:
+    """Return a text file's text: UTF-16 if it says so, else UTF-8, else Windows-1252."""
     try:
-        return Report(name, data.decode("utf-8-sig"), {})
+        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return data.decode("utf-16")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError:  # exports of old Windows systems; every byte has a meaning there
-        return Report(name, data.decode("cp1252", errors="replace"), {})
+        text = data.decode("cp1252", errors="replace")
+    if "\0" in text:
+        raise DataError(f"{path} is not a text file")
+    return text
 
 
 def _rows(
@@ -193,4 +208,5 @@ def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             raise DataError(f"{path} line {number} is not JSON") from None
         if not isinstance(value, dict):
             raise DataError(f"{path} line {number} is not a JSON object")
-        yield number, {k: "" if v is None else str(v) for k, v in value.items()}
+        plain = {k: "" if v is None else v for k, v in value.items()}
+        yield number, {k: str(v) for k, v in plain.items() if not isinstance(v, dict | list)}

@@ -10,6 +10,7 @@ import pytest
 
 from client.data.check import Kind
 from client.data.chexpert import CHEXPERT_FINDINGS, COMPETITION, check_chexpert, load_chexpert
+from client.data.preprocess import load_pixels
 from client.data.records import ABSENT, PRESENT, UNCERTAIN, UNKNOWN
 from client.data.uncertainty import (
     Policy,
@@ -208,6 +209,18 @@ def test_patient_in_both_tables_is_an_error(root: Path) -> None:
         handle.write(line(other, "Frontal", "PA") + "\n")
     with pytest.raises(DataError, match="patient in both lists: patient00001"):
         load_chexpert(root)
+
+
+def test_one_image_in_both_tables_is_an_error(root: Path) -> None:
+    (root / RELEASE / D).write_bytes((root / RELEASE / C).read_bytes())
+    report = check_chexpert(root)
+    assert [(p.kind, p.name, p.detail) for p in report.errors] == [(Kind.LEAK, D, f"as {C}")]
+
+
+def test_a_damaged_image_is_told_from_its_namesakes(root: Path) -> None:
+    (root / RELEASE / C).write_bytes(b"damaged")
+    with pytest.raises(DataError, match=r"patient00002/study1/view1_frontal\.jpg is not"):
+        load_pixels(load_chexpert(root, "train"), 8)
 
 
 def test_missing_tables_and_columns(root: Path, tmp_path: Path) -> None:

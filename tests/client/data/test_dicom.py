@@ -205,6 +205,11 @@ def resave(root: Path, **changes: Any) -> None:
     dataset.save_as(path)
 
 
+def _until_rows(path: Path) -> bytes:
+    data = path.read_bytes()
+    return data[: data.index(b"\x28\x00\x10\x00US")]
+
+
 FAULTS: dict[str, tuple[Callable[[Path], object], Kind, bool]] = {
     "not_dicom": (lambda r: (r / "notes.txt").write_text("x"), Kind.EXTRA, True),
     "truncated": (
@@ -212,6 +217,13 @@ FAULTS: dict[str, tuple[Callable[[Path], object], Kind, bool]] = {
         Kind.UNREADABLE,
         True,
     ),
+    "cut_before_its_size": (
+        lambda r: first_file(r).write_bytes(_until_rows(first_file(r))),
+        Kind.UNREADABLE,
+        True,
+    ),
+    "linked_folder": (lambda r: (r / "more").symlink_to(".."), Kind.UNREADABLE, True),
+    "hidden_file": (lambda r: (r / ".DS_Store").write_bytes(b"x"), Kind.SKIPPED, False),
     "no_patient": (lambda r: resave(r, PatientID=""), Kind.BAD_ROW, True),
     "same_file_twice": (
         lambda r: (r / "copy.dcm").write_bytes(first_file(r).read_bytes()),
@@ -245,6 +257,13 @@ def test_faults_are_named(folder: Path, fault: str) -> None:
     report = check_dicom(folder)
     assert kind in {p.kind for p in report.problems}
     assert report.ok != wrong
+
+
+def test_unreadable_pixels_are_named_by_file(folder: Path) -> None:
+    path = first_file(folder)
+    resave(folder, NumberOfFrames=2)
+    (found,) = check_dicom(folder).errors
+    assert (found.kind, found.name) == (Kind.UNREADABLE, path.relative_to(folder).as_posix())
 
 
 def test_deidentified_file_holds_no_identifier_and_the_same_film() -> None:

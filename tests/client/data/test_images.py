@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -114,6 +115,14 @@ def test_file_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         read_bytes(path)
     with pytest.raises(DataError, match="cannot be read"):
         read_bytes(tmp_path / "nowhere.png")
+
+
+def test_what_has_no_end_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "zeros.png").symlink_to("/dev/zero")
+    for name in ("pipe.png", "zeros.png"):
+        with pytest.raises(DataError, match="not a regular file"):
+            read_bytes(tmp_path / name)
 
 
 def test_stretch_of_a_constant_is_black() -> None:

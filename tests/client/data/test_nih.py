@@ -222,7 +222,7 @@ def test_broken_tables(tree: Path, text: str, sentence: str) -> None:
 
 def test_table_that_is_not_utf8(tree: Path) -> None:
     (tree / TABLE).write_bytes(HEADER.encode() + b"\n\xff\xfe,\n")
-    with pytest.raises(DataError, match="not a CSV table in UTF-8"):
+    with pytest.raises(DataError, match="not in UTF-8"):
         load_nih(tree)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from client.data.commands import app
-from client.data.deidentify import SiteKey, deidentify, open_site_key
+from client.data.deidentify import SiteKey, deidentify, draw_key, open_site_key
 from client.data.dicom import load_dicom
 from client.data.nih import load_nih
 from client.data.pipeline import Preprocessing
@@ -153,6 +155,29 @@ def test_output_must_be_empty(dicoms: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="not empty"):
         prepare(load_dicom(dicoms), tmp_path, PLAN, KEY)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_one_process_at_a_time_and_what_a_killed_one_left(dicoms: Path, tmp_path: Path) -> None:
+    draft = tmp_path / ".out.draft"
+    (draft / "images").mkdir(parents=True)
+    (draft / "table.csv").write_text("half")
+    holder = os.open(draft, os.O_RDONLY)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    with pytest.raises(OutputError, match="another process is preparing"):
+        prepare(load_dicom(dicoms), tmp_path / "out", PLAN, KEY)
+    assert (draft / "table.csv").read_text() == "half"
+    os.close(holder)
+    prepare(load_dicom(dicoms), tmp_path / "out", PLAN, KEY)
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert not (tmp_path / "out" / "table.csv").read_text().startswith("half")
+
+
+def test_a_key_is_drawn_once(tmp_path: Path) -> None:
+    first = open_site_key(tmp_path / "k")
+    draw_key(tmp_path / "k")  # as of a second process that saw no key yet
+    assert open_site_key(tmp_path / "k").pseudonym("patient", "7") == first.pseudonym(
+        "patient", "7"
+    )
 
 
 def test_detection(dicoms: Path, tmp_path: Path) -> None:

@@ -141,6 +141,22 @@ def test_mapping_faults(listed: Path, old: str, new: str, sentence: str) -> None
         load_table(listed)
 
 
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('image,patient,Mass\na.png,p,"1\nb.png,p,0\n', "line 3 is not a row"),
+        ('image,patient,Mass\na.png,"p"q,1\n', "line 2 is not a row"),
+        ("image;patient;Mass\na.png;p;1\n", "parted by ';'"),
+        ("image,patient,Mass,\na.png,p,1,\n", "a column without a name"),
+        ("image,patient,Mass\na.png,p\xe9,1\n", "not in UTF-8"),
+    ],
+)
+def test_malformed_tables(tmp_path: Path, text: str, sentence: str) -> None:
+    (tmp_path / "table.csv").write_bytes(text.encode("latin-1"))
+    with pytest.raises(DataError, match=sentence):
+        load_table(tmp_path)
+
+
 def test_a_cell_cannot_mean_two_things(tmp_path: Path) -> None:
     path = tmp_path / "mapping.toml"
     path.write_text(CELLS.replace('["no"]', '["YES"]'))

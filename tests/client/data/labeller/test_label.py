@@ -86,6 +86,15 @@ def test_scores_on_the_dictated_set(tmp_path: Path, split: str, reports: int) ->
     assert figures["mean_f1"]["uncertainty"] >= 0.95
 
 
+def test_labels_never_replace_what_is_read(tmp_path: Path) -> None:
+    reports = tmp_path / "r.csv"
+    reports.write_text("id,report\n1,Edema\n")
+    for arguments in ((reports, reports), (SENTENCES, reports, "--against", reports)):
+        with pytest.raises(OutputError, match="another file"):
+            run(*arguments)
+    assert reports.read_text() == "id,report\n1,Edema\n"
+
+
 def test_table_of_labels(tmp_path: Path) -> None:
     folder = tmp_path / "reports"
     folder.mkdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,19 @@ def test_folder(tmp_path: Path) -> None:
     found = texts(tmp_path)
     assert set(found) == {"p10/s1", "old", "CXR7"}
     assert found["old"] == "No “edema”."
+
+
+def test_text_files_of_other_systems(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("No edema.".encode("utf-16"))
+    (tmp_path / "folder.txt").mkdir()
+    assert texts(tmp_path) == {"a": "No edema."}
+    (tmp_path / "b.txt").write_bytes("No edema.".encode("utf-16-le"))
+    with pytest.raises(DataError, match="not a text file"):
+        texts(tmp_path)
+    (tmp_path / "b.txt").unlink()
+    os.mkfifo(tmp_path / "b.txt")
+    with pytest.raises(DataError, match="not a regular file"):
+        texts(tmp_path)
 
 
 def test_tables(tmp_path: Path) -> None:
