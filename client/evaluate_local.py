@@ -95,12 +95,18 @@ class LocalEvaluator:
     def __call__(self, model: Model, config: dict[str, object], /) -> dict[str, float]:
         """Score under the learner that the round's configuration names.
 
+        Nothing is scored where the round asks for none of it: in a private run, and in a phase
+        after which the findings mean nothing yet.
+
         Raises:
             PolicyViolation: the configuration names no learner.
             ConfigError: the learner is unknown or an option is out of range.
             DataError: the held-back images do not fit it.
             SpecMismatch: the model is not that learner's.
         """
+        asked = config.get("metrics")
+        if isinstance(asked, list) and not set(asked) & set(LOCAL_METRICS):
+            return {}
         description = config.get("learner")
         if not isinstance(description, dict):
             raise PolicyViolation("the round's configuration names no learner")

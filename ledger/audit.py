@@ -82,6 +82,7 @@ class AuditReport:
         budgets: each hospital's privacy budget.
         credits: declared, not verified.
         gas: by round, spent in its transactions.
+        phases: by round, the phase of training that its configuration names, if any.
         marks: what the run says of itself.
     """
 
@@ -93,6 +94,7 @@ class AuditReport:
     budgets: tuple[Budget, ...] = ()
     credits: tuple[Credit, ...] = ()
     gas: dict[int, int] = field(default_factory=dict)
+    phases: dict[int, str] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     marks: tuple[str, ...] = ()
     blocks: int = 0
@@ -183,9 +185,7 @@ def audit(facts: Facts, level: Level = "replay") -> AuditReport:
         why = str(error) if isinstance(error, BundleInvalid) else repr(error)
         sentence = f"the record is damaged or contradicts itself: {why}"
         book.check(False, "record", sentence, error=BundleInvalid)
-    return _report(
-        facts, level, tuple(item for item in LEVELS if item in reached), book, found.chain
-    )
+    return _report(facts, level, tuple(item for item in LEVELS if item in reached), book, found)
 
 
 @dataclass(kw_only=True)
@@ -193,6 +193,7 @@ class _Found:
     """What was established before an audit had to stop."""
 
     chain: ChainLevel | None = None
+    phases: dict[int, str] = field(default_factory=dict)
 
 
 def _climb(facts: Facts, level: Level, book: Book, reached: list[str], found: _Found) -> None:
@@ -201,6 +202,7 @@ def _climb(facts: Facts, level: Level, book: Book, reached: list[str], found: _F
         return
     book.level = "models"
     arithmetic = audit_models(chain.history, facts.objects, book, chain.charges.short)
+    found.phases = {known.past.opening.round: known.phase for known in arithmetic if known.phase}
     reached.append("models")
     if level == "replay":
         book.level = "replay"
@@ -216,8 +218,9 @@ def broken(error: ThoracleError, level: Level) -> AuditReport:
 
 
 def _report(
-    facts: Facts, asked: Level, reached: tuple[Level, ...], book: Book, chain: ChainLevel | None
+    facts: Facts, asked: Level, reached: tuple[Level, ...], book: Book, found: _Found
 ) -> AuditReport:
+    chain = found.chain
     history = chain.history if chain else None
     reached = tuple(level for level in reached if not _all_erased(history, level, book))
     _check_not_empty(history, reached, book)
@@ -233,6 +236,7 @@ def _report(
         budgets=chain.charges.budgets if chain else (),
         credits=credit(history) if history else (),
         gas=_gas(chain) if chain else {},
+        phases=found.phases,
         names=dict(facts.names),
         marks=(*facts.marks, *_own_marks(history)),
         blocks=len(chain.chain.headers) if chain else 0,

@@ -64,17 +64,18 @@ _SUFFIX = {"models": ".safetensors", "sums": ".safetensors", "configs": ".json",
 class RoundArithmetic:
     """What the models level knows of one round, for the replay.
 
-    ``manifest`` is of the model, ``update`` of what travels (updates and sum); either both are
-    known or none. ``expired`` is what of the round may have been erased (`ledger.retention`).
-    ``sum_in_range``,
-    ``sum_agrees`` (with T) and ``model_agrees`` are what a hospital could find wrong with the
-    proposal; false also where it could not be checked.
+    ``manifest`` is of the model, ``update`` of what travels (updates and sum); both are known or
+    none. ``phase`` is empty where the configuration names none. ``expired`` is what of the round
+    may have been erased (`ledger.retention`). ``sum_in_range``, ``sum_agrees`` (with T) and
+    ``model_agrees`` are what a hospital could find wrong with the proposal; false also where it
+    could not be checked.
     """
 
     past: RoundHistory
     config: dict[str, object] = field(default_factory=dict)
     manifest: Manifest | None = None
     update: Manifest | None = None
+    phase: str = ""
     step_exponent: int = 0
     rule: ServerRule = field(default_factory=ServerRule)
     expired: frozenset[str] = frozenset()
@@ -231,7 +232,8 @@ def _read_config(past: RoundHistory, objects: Objects, book: Book, closed: int) 
         try:
             known.expired = Retention.of_config(config).over(opening.round, closed)
             known.rule = ServerRule.of_config(config)
-            PhaseTerms.of_config(config)
+            terms = PhaseTerms.of_config(config)
+            known.phase = terms.name if terms else ""
             manifest = Manifest.from_json(config.get("manifest"))
             known.manifest, known.update = manifest, update_manifest(manifest, config)
         except ConfigError as error:

@@ -36,6 +36,7 @@ def round_record(report: AuditReport, past: RoundHistory) -> dict[str, Any]:
     return {
         "round": past.opening.round,
         "outcome": outcome_of(past),
+        "phase": report.phases.get(past.opening.round),
         "roster": past.opening.roster_count,
         "committed": list(by_seat.values()),
         "accepted": [by_seat[s] for s in past.seats(proposal.accepted)] if proposal else [],
@@ -74,13 +75,16 @@ def _name(report: AuditReport, who: str) -> str:
 
 
 def _rounds(report: AuditReport) -> Table:
-    table = Table("round", "outcome", "committed", "accepted", "refused", "attested", "weight")
+    phase = ("phase",) if report.phases else ()
+    columns = ("outcome", "committed", "accepted", "refused", "attested", "weight")
+    table = Table("round", *phase, *columns)
     table.title, table.title_justify = "Rounds", "left"
     for past in report.history.rounds if report.history else ():
         item = round_record(report, past)
         refused = ", ".join(f"{_name(report, w)} ({c})" for w, c in item["refused"].items())
         table.add_row(
             str(item["round"]),
+            *(escape(item["phase"] or "–") for _ in phase),
             item["outcome"],
             str(len(item["committed"])),
             str(len(item["accepted"])),

@@ -98,12 +98,13 @@ def _rounds(report: AuditReport) -> str:
 
 
 def _round_table(report: AuditReport) -> str:
-    rows = []
+    rows, phase = [], ("phase",) if report.phases else ()
     for past in report.history.rounds if report.history else ():
         proposal = past.proposal
         rows.append(
             (
                 str(past.opening.round),
+                *(escape(report.phases.get(past.opening.round, "–")) for _ in phase),
                 escape(outcome_of(past)),
                 f"{past.opening.roster_count}",
                 f"{len(past.commits)}",
@@ -113,8 +114,8 @@ def _round_table(report: AuditReport) -> str:
                 f"{report.gas.get(past.opening.round, 0):,}",
             )
         )
-    head = ("round", "outcome", "roster", "commits", "accepted", "attested", "weight", "gas")
-    return _table(head, rows)
+    head = ("outcome", "roster", "commits", "accepted", "attested", "weight", "gas")
+    return _table(("round", *phase, *head), rows)
 
 
 def _lineage(report: AuditReport) -> str:

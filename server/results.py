@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ledger.canonical import parse_json
 from ledger.chain import Ledger
 from ledger.chain_rpc import TRANSPORT_ERRORS
 from ledger.chain_types import Closing
 from ledger.errors import LedgerUnavailable
 from ledger.statement import Outcome, seats_of
+from ledger.travels import PhaseTerms
 from server.decide import DECISIONS_FORMAT
-from server.store import RunStore
+from server.store import MAX_CONFIG_BYTES, RunStore
 
 CALLS: Mapping[str, str] = {
     "RoundOpened": "open",
@@ -37,6 +39,7 @@ class RoundResult:
     Attributes:
         round: its number.
         outcome: how it ended.
+        phase: of training; empty where its configuration names none.
         accepted: addresses whose update is in the sum, by seat (empty when aborted unproposed).
         refused: address to the name of the reason.
         failed: who did not answer, and why.
@@ -52,6 +55,7 @@ class RoundResult:
 
     round: int
     outcome: Outcome
+    phase: str = ""
     accepted: tuple[str, ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)
@@ -73,6 +77,7 @@ class RoundResult:
         """Return the round's line of ``metrics.csv``."""
         return {
             "round": self.round,
+            "phase": self.phase,
             "outcome": self.outcome.name,
             "accepted": len(self.accepted),
             "refused": len(self.refused),
@@ -151,6 +156,7 @@ def read_result(
     return RoundResult(
         round=number,
         outcome=closing.outcome,
+        phase=_phase(ledger, store, number),
         accepted=tuple(
             c.hospital for c in sorted(commits.values(), key=lambda c: c.seat) if c.seat in accepted
         ),
@@ -165,6 +171,13 @@ def read_result(
         seconds=seconds,
         metrics=mean_metrics(answers, weights),
     )
+
+
+def _phase(ledger: Ledger, store: RunStore, number: int) -> str:
+    """Return the name of a round's phase, from the configuration it was opened with."""
+    config = parse_json(store.get_config(ledger.opening(number).config_digest), MAX_CONFIG_BYTES)
+    terms = PhaseTerms.of_config(config) if isinstance(config, dict) else None
+    return terms.name if terms else ""
 
 
 def _reasons(store: RunStore, number: int) -> dict[str, str]:

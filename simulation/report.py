@@ -22,7 +22,8 @@ def round_line(result: RoundResult, central: float | None) -> str:
     lost = f", {len(result.refused)} refused, {len(result.failed)} failed" if reasons else ""
     scored = f", test AUC {_auc(central)}" if central is not None else ""
     return (
-        f"Round {result.round}: {result.outcome.name.replace('_', ' ').lower()},"
+        f"Round {result.round}{f' ({result.phase})' if result.phase else ''}:"
+        f" {result.outcome.name.replace('_', ' ').lower()},"
         f" {len(result.accepted)} accepted{lost}{f' ({reasons})' if reasons else ''},"
         f" federated AUC {_auc(result.metrics.get('auc'))}{scored}, {result.seconds:.0f} s"
     )
@@ -40,14 +41,18 @@ def run_table(report: RunReport) -> Table:
         " held-back patients, and on the central test list",
         caption_justify="left",
     )
-    columns = ("#", "outcome", "in", "out", "lost", "weight", "gas", "MiB", "s", "fed", "test")
-    for name in columns:
-        table.add_column(name, justify="left" if name == "outcome" else "right", no_wrap=True)
+    # Only runs in phases have the column: a terminal is narrow.
+    phased = any(result.phase for result in report.rounds)
+    columns = ("outcome", "in", "out", "lost", "weight", "gas", "MiB", "s", "fed", "test")
+    for name in ("#", *(("phase",) if phased else ()), *columns):
+        left = name in {"phase", "outcome"}
+        table.add_column(name, justify="left" if left else "right", no_wrap=True)
     for result in report.rounds:
         outcome = result.outcome.name.replace("_", " ").lower()
         good = result.outcome is Outcome.SUM_VERIFIED
         table.add_row(
             str(result.round),
+            *((result.phase,) if phased else ()),
             f"[green]{outcome}[/]" if good else f"[yellow]{outcome}[/]",
             str(len(result.accepted)),
             str(len(result.refused)),

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -17,17 +15,14 @@ from urllib.parse import urlsplit
 
 from flwr.clientapp import ClientApp
 
-from client.learners.registry import from_description
 from ledger.bundle import export_bundle
 from ledger.chain_rpc import connect
 from ledger.errors import HospitalFailed, ThoracleError
-from ledger.files import atomic_write, read_bounded
-from ledger.manifest import Manifest
 from ledger.node import ManagedAnvil
 from ledger.node_process import find_anvil
-from server.evaluate import TestSet, evaluate_model, read_model
 from server.home import CoordinatorSpec
 from server.results import RoundResult
+from simulation.central import CentralScores
 from simulation.deployment import deploy
 from simulation.flower import EXCHANGE_SLACK, client_app, go_offline, server_app
 from simulation.interrupt import stopped_by_interrupt
@@ -35,9 +30,8 @@ from simulation.planning import round_plan
 from simulation.plots import plot_rounds
 from simulation.prepare import build_folder
 from simulation.progress import Steps
-from simulation.run_record import Draft, read_draft
+from simulation.run_record import read_draft
 from simulation.settings import Settings
-from simulation.testset import read_test_set
 
 ANVIL = "anvil"
 
@@ -165,67 +159,6 @@ def _chain(settings: Settings, folder: Path, port: int = 0) -> Iterator[str]:
         return
     with ManagedAnvil(folder / "chain", port=port) as node:
         yield node.url
-
-
-class CentralScores:
-    """Scores each final model on the run's central test set and keeps ``central.csv``."""
-
-    def __init__(self, draft: Draft) -> None:
-        path = draft.folder / "test.npz"
-        self._test: TestSet | None = read_test_set(path) if path.is_file() else None
-        self._folder = draft.folder
-        self._learner = from_description(draft.learner.describe())
-        self._manifest: Manifest = draft.manifest
-        self._rows: list[dict[str, object]] = _read_rows(draft.folder / "central.csv")
-        self.found: dict[int, float | None] = {}
-
-    def score(self, result: RoundResult) -> float | None:
-        """Return the macro AUC of the model after a round, and write its row."""
-        return self._score(result.round, result.model)
-
-    def score_missed(self) -> None:
-        """Score rounds that were reported, but whose score a crash prevented."""
-        done = {row["round"] for row in self._rows}
-        for row in _read_rows(self._folder / "metrics.csv"):
-            number, model = int(str(row["round"])), bytes.fromhex(str(row["model"]))
-            erased = not (self._folder / "models" / f"{model.hex()}.safetensors").is_file()
-            if str(number) not in done and not erased:
-                self._score(number, model)
-
-    def _score(self, number: int, model: bytes) -> float | None:
-        if self._test is None or self._learner.local:
-            return None  # of a model whose parts stay at the hospitals only they can give scores
-        path = self._folder / "models" / f"{model.hex()}.safetensors"
-        found = evaluate_model(
-            read_model(path, self._manifest), self._learner, self._test, resamples=0
-        )
-        within = {view: scores.macro_auc for view, scores in found.within.items()}
-        self._rows = [row for row in self._rows if row["round"] != str(number)]
-        self._rows.append(
-            {
-                "round": str(number),
-                "model": model.hex(),
-                "macro_auc": found.overall.macro_auc,
-                "images": found.overall.images,
-                "patients": found.patients,
-                **{f"macro_auc_{view}": within.get(view) for view in ("AP", "PA")},
-            }
-        )
-        self._rows.sort(key=lambda row: int(str(row["round"])))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(self._rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self._rows)
-        atomic_write(self._folder / "central.csv", text.getvalue().encode())
-        self.found[number] = found.overall.macro_auc
-        return found.overall.macro_auc
-
-
-def _read_rows(path: Path) -> list[dict[str, object]]:
-    """Return the rows of ``central.csv`` that an earlier process wrote."""
-    if not path.is_file():
-        return []
-    return [dict(row) for row in csv.DictReader(read_bounded(path, 1 << 24).decode().splitlines())]
 
 
 def run_flower(

@@ -13,6 +13,8 @@ from ledger.canonical import canonical_json
 from ledger.errors import PolicyViolation, SpecMismatch, UndeclaredOutput
 from ledger.manifest import Manifest, Model, decode_model
 from ledger.messages import AttestReply
+from ledger.report import report_record
+from ledger.report_html import render
 from ledger.server_rule import FEDADAM, ServerRule, moment_names
 from ledger.statement import Outcome
 from ledger.tensors import header
@@ -55,6 +57,9 @@ def test_each_round_moves_its_part_and_nothing_else(tmp_path: Path, rule: str) -
     assert report.reached == ("chain", "models", "replay")
     assert report.passed["models"]["model arithmetic"] == 3
     assert report.passed["replay"]["S bit for bit"] == 3
+    assert report.phases == {1: "body", 2: "head", 3: "head"}
+    assert [item["phase"] for item in report_record(report)["rounds"]] == ["body", "head", "head"]
+    assert render(report).count("<td>head</td>") == 2
 
 
 def test_training_that_moves_another_part_is_never_sent(tmp_path: Path) -> None:
