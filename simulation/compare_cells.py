@@ -6,7 +6,6 @@ goes on; a federated one is a run folder, which goes on from its round.
 
 from __future__ import annotations
 
-import csv
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from ledger.manifest import encode_model, model_digest
 from server.evaluate import TestSet, evaluate_model, read_model
 from simulation.cohorts import Cohorts, Shares, films_of, gather
 from simulation.compare import CENTRAL, FORMAT, Cell, versions
+from simulation.figures import table_rows
 from simulation.planning import learner_of, train_plan
 from simulation.prepare import initial_module
 from simulation.progress import Steps
@@ -129,13 +129,13 @@ def _central(cell: Cell, cohorts: Cohorts, folder: Path, steps: Steps) -> dict[s
 
 
 def _federated(cell: Cell, cohorts: Cohorts, folder: Path, steps: Steps) -> dict[str, object]:
-    from simulation.evaluate_command import choose
+    from simulation.chosen import choose
 
     steps.say(f"  {cell.name}: a whole audited run in {folder}")
     make(GridRun(name=cell.name, settings=cell.settings), folder)
     chosen, learner = choose(folder), learner_of(cell.settings, cohorts.train.vocabulary)
-    rows = _rows(folder / "metrics.csv")
-    central = {row["round"]: row for row in _rows(folder / "central.csv")}
+    rows = table_rows(folder / "metrics.csv")
+    central = {row["round"]: row for row in table_rows(folder / "central.csv")}
     points: list[Point] = []
     seconds = moved = 0.0
     for row in rows:
@@ -219,12 +219,6 @@ class _Curve:
 
 def _scores(found: Any) -> dict[str, object]:
     return {"evaluation": found.to_record()}
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        return []
-    return list(csv.DictReader(read_bounded(path, _LIMIT).decode().splitlines()))
 
 
 def _number(text: str | None) -> float | None:

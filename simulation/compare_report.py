@@ -19,6 +19,7 @@ from ledger.canonical import parse_json
 from ledger.errors import DataError
 from ledger.files import atomic_write, read_bounded
 from simulation.compare import CENTRAL, FORMAT
+from simulation.figures import figure
 
 _LIMIT = 1 << 24
 Record = dict[str, Any]
@@ -158,8 +159,8 @@ def cells_of(row: Row) -> tuple[str, ...]:
     interval = "–" if row.low is None or row.high is None else f"{row.low:.3f} to {row.high:.3f}"
     return (
         row.learner, row.variant, row.mode, row.partition or "–", str(row.seeds),
-        f"{row.parameters / 1e6:.2f} M", str(row.steps), _figure(row.macro_auc), interval,
-        *map(_figure, (row.spread, row.auc_ap, row.auc_pa, row.federated_auc, row.weighted_f1,
+        f"{row.parameters / 1e6:.2f} M", str(row.steps), figure(row.macro_auc), interval,
+        *map(figure, (row.spread, row.auc_ap, row.auc_pa, row.federated_auc, row.weighted_f1,
                        row.brier, row.ece)),
         f"{row.seconds:,.0f}", f"{row.mebibytes:,.1f}",
     )  # fmt: skip
@@ -207,7 +208,3 @@ def plot(records: Sequence[Record], path: Path) -> None:
         buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     atomic_write(path, buffer.getvalue())
-
-
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"

@@ -2,73 +2,28 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
 
 from client.data.chexpert import COMPETITION
-from client.data.records import FINDINGS
 from client.data.vocabulary import canonical
-from ledger.canonical import parse_json
 from ledger.console import JsonFlag, emit_json, out, progress
-from ledger.errors import ConfigError, DataError, EvidenceMismatch, EvidenceMissing
-from ledger.files import read_bounded
-from ledger.manifest import Manifest
+from ledger.errors import ConfigError, DataError
+from simulation.chosen import Chosen, choose, refuse_parts
+from simulation.figures import figure
 
 if TYPE_CHECKING:
-    from client.data.pipeline import Preprocessing
-    from client.learners.interface import Learner
     from server.evaluate import Evaluation, TestSet
 
-MAX_RUN_BYTES = 1 << 24
-MAX_METRICS_BYTES = 64 << 20
 SUBSETS: MappingProxyType[str, Literal["train", "test"] | None] = MappingProxyType(
     {"test": "test", "train": "train", "all": None}
 )
 _RESAMPLES = 1000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chosen:
-    """The model to score, and what the run says about it.
-
-    Args:
-        path: ``models/<digest>.safetensors``.
-        run: the run folder.
-        learner: the family's name and options.
-        manifest: the model's tensors.
-        findings: what the model tells, in its outputs' order.
-        films: how the run preprocessed its films, beside their size.
-    """
-
-    path: Path
-    run: Path
-    learner: dict[str, object]
-    manifest: Manifest
-    findings: tuple[str, ...]
-    films: dict[str, Any]
-
-    def preprocessing(self, size: int) -> Preprocessing:
-        """Return how films are prepared for the model: at ``size`` pixels, else as in its run.
-
-        Raises:
-            EvidenceMismatch: the run's record asks for steps that there are not.
-        """
-        from client.data.pipeline import Preprocessing
-
-        try:
-            return Preprocessing(size=size, **self.films)
-        except (TypeError, ConfigError) as error:
-            raise EvidenceMismatch(
-                f"the run's record of its preprocessing cannot be used: {error}"
-            ) from None
 
 
 def evaluate(
@@ -141,69 +96,6 @@ def evaluate(
     _print(chosen, found)
 
 
-def choose(target: Path, number: int | None = None) -> Chosen:
-    """Find model, learner and manifest of a run folder or of a model file in one.
-
-    Raises:
-        DataError: there is neither at ``target``, or the run has no such round.
-        EvidenceMismatch: the run's records cannot be read.
-    """
-    if target.is_file():
-        if number is not None:
-            raise ConfigError("--round chooses a model of a run folder; a model file was given")
-        run, path = target.absolute().parent.parent, target
-    elif target.is_dir():
-        run, path = target, None
-    else:
-        raise DataError(f"there is no run folder or model file {target}")
-    if not (run / "run.json").is_file():
-        raise DataError(f"{target} is no run folder, nor a file in the models/ of one")
-    record = parse_json(read_bounded(run / "run.json", MAX_RUN_BYTES), MAX_RUN_BYTES)
-    learner = record.get("learner") if isinstance(record, dict) else None
-    if not isinstance(record, dict) or not isinstance(learner, dict):
-        raise EvidenceMismatch(f"{run / 'run.json'} does not name the run's learner")
-    if path is None:
-        digest = _digest_after(run, number, str(record.get("initial_model", "")))
-        path = run / "models" / f"{digest}.safetensors"
-    manifest = Manifest.from_json(record.get("manifest"))
-    findings = tuple(str(name) for name in record.get("findings", FINDINGS))
-    settings = record.get("config")
-    films = settings.get("preprocess_options", {}) if isinstance(settings, dict) else {}
-    return Chosen(
-        path=path, run=run, learner=learner, manifest=manifest, findings=findings, films=films
-    )
-
-
-def refuse_parts(learner: Learner) -> None:
-    """Refuse a learner whose models are not whole outside the hospitals.
-
-    Raises:
-        ConfigError: parts of its models stay at the hospitals; here they would be as untrained.
-    """
-    if learner.local_tensors(learner.build(0)):
-        raise ConfigError(
-            "each hospital keeps parts of this model for itself; only there is it whole"
-        )
-
-
-def _digest_after(run: Path, number: int | None, initial: str) -> str:
-    if number == 0:
-        return initial
-    try:
-        text = read_bounded(run / "metrics.csv", MAX_METRICS_BYTES).decode()
-        rows = list(csv.DictReader(io.StringIO(text, newline="")))
-        models = {int(row["round"]): row["model"] for row in rows}
-    except EvidenceMissing:
-        models = {}
-    except (ValueError, KeyError, TypeError):
-        raise EvidenceMismatch(f"{run / 'metrics.csv'} is not a run's table of rounds") from None
-    wanted = max(models, default=None) if number is None else number
-    if wanted is None or wanted not in models:
-        which = "a finished round" if number is None else f"a round {number}"
-        raise DataError(f"the run {run.name} does not have {which}")
-    return models[wanted]
-
-
 def _test_set(
     chosen: Chosen, data: Path | None, subset: str, size: int, watch: Callable[[int, int], None]
 ) -> TestSet:
@@ -232,17 +124,17 @@ def _print(chosen: Chosen, found: Evaluation) -> None:
         table.add_row(
             label.label,
             str(label.positives),
-            _figure(label.auc),
-            _figure(label.average_precision),
-            *map(_figure, views),
+            figure(label.auc),
+            figure(label.average_precision),
+            *map(figure, views),
         )
     table.add_section()
     table.add_row(
         f"Macro over {found.overall.scored}",
         "",
-        _figure(found.overall.macro_auc),
-        _figure(found.overall.macro_average_precision),
-        *(_figure(scores.macro_auc) for scores in found.within.values()),
+        figure(found.overall.macro_auc),
+        figure(found.overall.macro_average_precision),
+        *(figure(scores.macro_auc) for scores in found.within.values()),
     )
     out.print(table)
     five = competition_scores(found)
@@ -281,7 +173,7 @@ def _measures(found: Evaluation) -> Table:
     ):
         interval = suite.intervals.get(name)
         ends = (interval.low, interval.high) if interval else (None, None)
-        table.add_row(head, _figure(value), *map(_figure, ends))
+        table.add_row(head, figure(value), *map(figure, ends))
     return table
 
 
@@ -295,15 +187,11 @@ def _groups(found: Evaluation) -> Table:
             table.add_row(
                 f"{kind} {name}",
                 f"{group.scores.images:,}",
-                _figure(group.scores.macro_auc),
-                *map(_figure, ends),
+                figure(group.scores.macro_auc),
+                *map(figure, ends),
                 str(group.scores.scored),
-                _figure(group.calibration.brier),
-                _figure(group.calibration.ece),
+                figure(group.calibration.brier),
+                figure(group.calibration.ece),
             )
         table.add_section()
     return table
-
-
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"

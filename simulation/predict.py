@@ -35,7 +35,7 @@ from ledger.errors import CodecError, DataError, EvidenceMismatch, OutputError
 from ledger.files import atomic_write, read_bounded
 from ledger.run_facts import read_anchors
 from server.evaluate import TestSet, digest_of, read_model
-from simulation.evaluate_command import Chosen, choose, refuse_parts
+from simulation.chosen import Chosen, choose, refuse_parts
 from simulation.provenance import Provenance, provenance
 from simulation.testset import read_test_set
 

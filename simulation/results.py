@@ -5,18 +5,11 @@ Documents quote what this prints, so that no figure is typed by hand.
 
 from __future__ import annotations
 
-import csv
 import sys
 from pathlib import Path
 
-from ledger.files import read_bounded
-
-_LIMIT = 1 << 24
-
-
-def _rows(path: Path) -> dict[int, dict[str, str]]:
-    rows = csv.DictReader(read_bounded(path, _LIMIT).decode().splitlines())
-    return {int(row["round"]): row for row in rows}
+from ledger.errors import EvidenceMissing
+from simulation.figures import figure, table_rows
 
 
 def markdown(folder: Path) -> str:
@@ -25,16 +18,18 @@ def markdown(folder: Path) -> str:
     Raises:
         EvidenceMissing: the run has no metrics.
     """
-    rounds = _rows(folder / "metrics.csv")
-    central = _rows(folder / "central.csv") if (folder / "central.csv").is_file() else {}
+    rounds = table_rows(folder / "metrics.csv")
+    if not rounds:
+        raise EvidenceMissing(f"{folder} has no rounds in its metrics.csv")
+    central = {row["round"]: row for row in table_rows(folder / "central.csv")}
     head = ("round", "outcome", "accepted", "refused", "weight", "gas", "MiB up + down",
             "federated macro AUC", "test macro AUC", "test, AP only", "test, PA only")  # fmt: skip
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    for number, row in rounds.items():
-        scored = central.get(number, {})
+    for row in rounds:
+        scored = central.get(row["round"], {})
         size = (int(row["bytes_up"]) + int(row["bytes_down"])) / 2**20
         cells = [
-            str(number), row["outcome"].replace("_", " ").lower(), row["accepted"], row["refused"],
+            row["round"], row["outcome"].replace("_", " ").lower(), row["accepted"], row["refused"],
             row["weight"], f"{int(row['gas']):,}", f"{size:.1f}", _auc(row.get("metric_auc")),
             *(_auc(scored.get(name)) for name in
               ("macro_auc", "macro_auc_AP", "macro_auc_PA")),
@@ -44,7 +39,7 @@ def markdown(folder: Path) -> str:
 
 
 def _auc(value: str | None) -> str:
-    return f"{float(value):.3f}" if value else "–"
+    return figure(float(value) if value else None)
 
 
 if __name__ == "__main__":

@@ -120,7 +120,7 @@ def keep_records(folder: Path, records: Path, resamples: int) -> None:
     """
     from client.learners.registry import from_description
     from server.evaluate import evaluate_model, read_model
-    from simulation.evaluate_command import choose
+    from simulation.chosen import choose
     from simulation.testset import read_test_set
 
     records.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ import typer
 from ledger.canonical import parse_json
 from ledger.errors import DataError
 from ledger.files import atomic_write, read_bounded
+from simulation.figures import figure
 
 _LIMIT = 1 << 22
 SCRATCH, PUBLIC = "from scratch", "warm start"
@@ -97,19 +98,15 @@ def markdown(cells: tuple[Cell, ...]) -> str:
         row = (
             cell.start,
             "none" if cell.epsilon is None else f"{cell.epsilon:.2f}",
-            _figure(cell.noise, 2),
+            figure(cell.noise, 2),
             f"{cell.rounds[0]} of {cell.rounds[1]}",
-            _figure(cell.before),
-            _figure(cell.auc),
+            figure(cell.before),
+            figure(cell.auc),
             f"{cell.low:.3f} to {cell.high:.3f}",
-            *map(_figure, cell.within),
+            *map(figure, cell.within),
         )
         lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
-
-
-def _figure(value: float | None, digits: int = 3) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
 
 
 def plot(cells: tuple[Cell, ...], path: Path) -> None:

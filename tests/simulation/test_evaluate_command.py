@@ -12,7 +12,8 @@ from ledger.canonical import canonical_json
 from ledger.errors import ConfigError, DataError, EvidenceMismatch
 from ledger.files import ObjectStore
 from ledger.manifest import Manifest, encode_model
-from simulation.evaluate_command import choose, evaluate
+from simulation.chosen import choose
+from simulation.evaluate_command import evaluate
 from simulation.testset import write_test_set
 from tests.simulation.asking import ask
 

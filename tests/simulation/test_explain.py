@@ -12,7 +12,7 @@ from client.data.boxes import BOXES
 from client.data.nih import load_nih
 from ledger.errors import ConfigError, DataError, ModelNotFinal, OutputError
 from ledger.files import ObjectStore
-from simulation.evaluate_command import choose
+from simulation.chosen import choose
 from simulation.explain import sheet_names
 from simulation.explain_command import explain
 from simulation.predict_command import predict

@@ -30,7 +30,8 @@ from ledger.errors import (
 )
 from ledger.files import ObjectStore
 from ledger.manifest import encode_model
-from simulation.evaluate_command import choose, evaluate
+from simulation.chosen import choose
+from simulation.evaluate_command import evaluate
 from simulation.explain_command import explain
 from simulation.export import export_onnx
 from simulation.export_command import export
