@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -22,8 +21,6 @@ from ledger.statement import Unit
 from simulation.settings import Settings
 
 _COORDINATES = 4096
-_mechanism = lru_cache(maxsize=8)(plan_noise)
-"""One mechanism for all phases and everybody who asks: finding it takes seconds."""
 OFF = "or train without privacy: --epsilon off"
 
 
@@ -73,7 +70,7 @@ def privacy_of(settings: Settings, train: TrainPlan, span: int = 0) -> RunPrivac
             "a multiplicity above 1 averages augmented copies of an image: say how they move in"
             " train_options, e.g. augmentation = { shift = 0.05 }"
         )
-    plan = _mechanism(
+    plan = plan_noise(
         epsilon=settings.epsilon,
         delta=settings.delta,
         sample_rate=settings.sample_rate,
