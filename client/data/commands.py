@@ -92,10 +92,12 @@ def prepare(
     from client.data.prepare import prepare as run
 
     plan = Preprocessing(size=size, clahe=clahe, blur=blur, mask=mask)
-    cohort = load_source(source, subset, kind=kind, policy=uncertain)
     skipped: list[Problem] = []
-    if bad == "skip":
-        cohort, skipped = _without_bad(cohort)
+    skip = bad == "skip"
+    found = skipped if skip else None
+    cohort = load_source(source, subset, kind=kind, policy=uncertain, left_out=found)
+    if skip:
+        cohort = _without_bad(cohort, skipped)
     with watching("preparing images") as watch:
         made = run(cohort, folder, plan, open_site_key(key), watch)
     if mask == "off":
@@ -109,7 +111,7 @@ def prepare(
     out.print(f"cohort digest {made.about['cohort_digest']}")
     out.print(f"pixels digest {made.about['pixels_digest']}")
     if skipped:
-        out.print(f"left out: {len(skipped):,} unreadable or blank images (named above)")
+        out.print(f"left out: {len(skipped):,}, all named above")
 
 
 @app.command()
@@ -146,15 +148,21 @@ def watching(description: str) -> Iterator[Progress]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _without_bad(cohort: Cohort) -> tuple[Cohort, list[Problem]]:
-    """Return the cohort without unreadable and blank images, naming each on standard error."""
+def _without_bad(cohort: Cohort, skipped: list[Problem]) -> Cohort:
+    """Return the cohort without unreadable and blank images, and name all that is left out.
+
+    Args:
+        cohort: what was loaded.
+        skipped: what was left out on loading; takes those images, too.
+    """
     from client.data.check import NOTES
 
     with watching("checking images") as watch:
         found, _digests = check_images(cohort.records, watch)
     bad = [problem for problem in found if problem.kind not in NOTES]
-    for problem in bad:
+    skipped += bad
+    for problem in skipped:
         err.print(f"left out: {problem}", markup=False)
     names = {problem.name for problem in bad}
     kept = [i for i, record in enumerate(cohort.records) if record.image_id not in names]
-    return cohort.select(kept), bad
+    return cohort.select(kept)

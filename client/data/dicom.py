@@ -44,6 +44,7 @@ from ledger.errors import DataError
 
 LABELS = "labels.csv"
 MODALITIES = frozenset({"CR", "DX", "RG", "XR", "DR", ""})
+_SKIPPABLE = frozenset({Kind.UNREADABLE, Kind.EXTRA, Kind.LISTED_UNKNOWN})
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
 _VIEWS: dict[str, View] = {
     "PA": "PA",
@@ -65,12 +66,19 @@ class Header:
     burnt_in: bool
 
 
-def load_dicom(root: Path, vocabulary: tuple[str, ...] = FINDINGS) -> Cohort:
+def load_dicom(
+    root: Path,
+    vocabulary: tuple[str, ...] = FINDINGS,
+    *,
+    left_out: list[Problem] | None = None,
+) -> Cohort:
     """Load every radiograph under a folder.
 
     Args:
         root: the folder.
         vocabulary: findings of the cohort where there is no label table (all unknown).
+        left_out: takes the problems of files that cannot be read as DICOM, and of label rows
+            whose image is none that was read, which then stop nothing; None: they do.
 
     Raises:
         ConfigError: the mapping file is wrong.
@@ -78,6 +86,9 @@ def load_dicom(root: Path, vocabulary: tuple[str, ...] = FINDINGS) -> Cohort:
             is left.
     """
     cohort, problems = _read(root, vocabulary)
+    if left_out is not None:
+        left_out += [p for p in problems if p.kind in _SKIPPABLE]
+        problems = [p for p in problems if p.kind not in _SKIPPABLE]
     refuse(problems, str(root))
     if not len(cohort):
         raise DataError(f"{root} holds no DICOM radiographs")

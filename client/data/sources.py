@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from client.data.check import CheckReport, Progress
+from client.data.check import CheckReport, Problem, Progress
 from client.data.chexpert import RELEASES, check_chexpert, find_release, load_chexpert
 from client.data.chexpert import TABLES as CHEXPERT_TABLES
 from client.data.decode import is_dicom
@@ -59,6 +59,7 @@ def load_source(
     *,
     kind: str = "auto",
     policy: Policy | str = Policy.IGNORE,
+    left_out: list[Problem] | None = None,
 ) -> Cohort:
     """Load any source.
 
@@ -67,6 +68,7 @@ def load_source(
         subset: "train" or "test" where the source has lists (NIH, CheXpert).
         kind: "auto", "nih", "chexpert", "dicom" or "table".
         policy: what uncertain labels become.
+        left_out: see ``load_dicom``; other sources have nothing that is left out on loading.
 
     Raises:
         ConfigError: an unknown kind or policy, a subset of a source without lists, or a wrong
@@ -84,7 +86,7 @@ def load_source(
         return resolve(load_table(root), Policy(policy))
     from client.data.dicom import load_dicom
 
-    return resolve(load_dicom(root), Policy(policy))
+    return resolve(load_dicom(root, left_out=left_out), Policy(policy))
 
 
 def has_list(root: Path, subset: Subset) -> bool:

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -148,6 +149,22 @@ def test_bad_images_stop_or_are_skipped_by_name(tmp_path: Path) -> None:
     about = json.loads(skipped.stdout)
     assert (about["images"], about["skipped"]) == (3, 1)
     assert "a.png" in skipped.stderr
+
+
+def test_bad_dicom_files_are_skipped_by_name(dicoms: Path, tmp_path: Path) -> None:
+    root = tmp_path / "dicom"
+    shutil.copytree(dicoms, root)
+    bad = min(root.rglob("*.dcm"))
+    bad.write_bytes(b"no longer DICOM")
+    command = ["prepare", str(root), str(tmp_path / "out"), "--key", str(tmp_path / "k")]
+    stopped = runner.invoke(app, command)
+    assert isinstance(stopped.exception, DataError)
+    done = runner.invoke(app, [*command, "--size", "32", "--bad", "skip", "--json"])
+    assert done.exit_code == 0, done.output
+    about = json.loads(done.stdout)
+    assert about["images"] == len(load_dicom(dicoms)) - 1
+    assert about["skipped"] == 2, "the file, and the row that labels it"
+    assert bad.relative_to(root).as_posix() in done.stderr.replace("\n", "")
 
 
 def test_output_must_be_empty(dicoms: Path, tmp_path: Path) -> None:
