@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 RUN    ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check attack faults soak clean
+.PHONY: help setup demo test check attack faults soak gpu-check clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -51,6 +51,10 @@ faults: setup ## Stop a run at every durable step, in every way, one at a time (
 
 soak: setup ## 200 rounds of five hospitals on a real node, everything killed at random (a while)
 	$(BIN)/python -m tests.faults.soak
+
+gpu-check: ## Time a few steps of every phase on this machine's GPU, private and not (torch, timm, opacus)
+	@mkdir -p runs
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m client.gpu_check --json runs/gpu-check.json
 
 clean: ## Remove what was made (not the runs)
 	rm -rf $(VENV) contracts/node_modules build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -9,14 +9,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from opacus.optimizers import DPOptimizer
 from torch import Tensor
 
-from client.noise import Keystream
 from ledger.errors import NonFiniteGradient, PrivacyError, UnsupportedModule
+
+if TYPE_CHECKING:
+    from client.noise import Keystream
 
 
 class PrivateOptimiser(DPOptimizer):  # type: ignore[misc] # Opacus ships no types

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,8 +17,10 @@ from torch import Tensor, nn
 
 from client.dp_gradients import Gradients
 from client.dp_optimiser import PrivateOptimiser
-from client.noise import Keystream
 from ledger.errors import ConfigError
+
+if TYPE_CHECKING:
+    from client.noise import Keystream
 
 BatchOf = Callable[[NDArray[np.int64]], tuple[Tensor, Tensor]]
 Augment = Callable[[Tensor], Tensor]
