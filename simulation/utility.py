@@ -123,10 +123,9 @@ def keep_records(folder: Path, records: Path, resamples: int) -> None:
     from simulation.chosen import choose
     from simulation.testset import read_test_set
 
-    records.mkdir(parents=True, exist_ok=True)
+    test = read_test_set(folder / "test.npz")
     for name in KEPT:
         atomic_write(records / name, (folder / name).read_bytes())
-    test = read_test_set(folder / "test.npz")
     for name, number in (("evaluate-initial.json", 0), ("evaluate.json", None)):
         chosen = choose(folder, number)
         found = evaluate_model(

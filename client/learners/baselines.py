@@ -32,7 +32,6 @@ from timm.models.resnet import BasicBlock
 from timm.models.xception import Block as XceptionBlock
 
 _MAX_GROUPS = 32
-_TRANSFORMER_PATCH = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,19 +169,23 @@ class Xception(TimmLearner):
     architecture: ClassVar[str] = "legacy_xception"
 
 
+class Transformer(TimmLearner):
+    """A vision transformer of patches of 16 pixels (Dosovitskiy et al., ICLR 2021)."""
+
+    patch: ClassVar[int] = 16
+
+
 @dataclass(frozen=True, kw_only=True)
-class ViTTiny(TimmLearner):
-    """Vision transformer, tiny, patches of 16 (Dosovitskiy et al. 2021; Touvron et al. 2021)."""
+class ViTTiny(Transformer):
+    """The tiny one (Touvron et al., ICML 2021)."""
 
     name: ClassVar[str] = "vit_tiny"
     architecture: ClassVar[str] = "vit_tiny_patch16_224"
-    patch: ClassVar[int] = _TRANSFORMER_PATCH
 
 
 @dataclass(frozen=True, kw_only=True)
-class ViTSmall(TimmLearner):
-    """Vision transformer, small, patches of 16 (Touvron et al., ICML 2021)."""
+class ViTSmall(Transformer):
+    """The small one (Touvron et al., ICML 2021)."""
 
     name: ClassVar[str] = "vit_small"
     architecture: ClassVar[str] = "vit_small_patch16_224"
-    patch: ClassVar[int] = _TRANSFORMER_PATCH

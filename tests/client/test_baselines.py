@@ -286,9 +286,7 @@ def test_an_installed_package_brings_a_learner_that_trains(
     info = tmp_path / "acme_learner-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-learner\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[thoracle.learners]\nacme_linear = acme_learner:Linear\n"
-    )
+    (info / "entry_points.txt").write_text(ENTRY)
     monkeypatch.syspath_prepend(str(tmp_path))
     invalidate_caches()
     try:
