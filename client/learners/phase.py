@@ -14,6 +14,8 @@ privacy (post-processing: Dwork and Roth 2014, proposition 2.1).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from torch import Generator, Tensor, nn
@@ -35,6 +37,7 @@ class Phase(ABC):
         name: what rounds call it.
         scored: whether the findings that a model tells after such a round mean anything.
         free_every: the free parameters take a step after every so many steps of the others.
+        train_defaults: settings of a training plan that suit the phase, by the plan's names.
         mixed: whether the loss may be computed in bfloat16 (on a GPU, without privacy). Not where
             it differentiates by itself: a gradient penalty squares what rounding leaves.
     """
@@ -42,6 +45,7 @@ class Phase(ABC):
     name: ClassVar[str]
     scored: ClassVar[bool] = False
     free_every: int = 1
+    train_defaults: Mapping[str, object] = MappingProxyType({})
     mixed: ClassVar[bool] = False
 
     @abstractmethod
