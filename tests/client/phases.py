@@ -66,8 +66,8 @@ class Adversarial(Phase):
     def draw(
         self, module: nn.Module, images: Tensor, labels: Tensor, generator: Generator
     ) -> Draws:
-        noise = torch.randn((len(images), LATENT), generator=generator)
-        share = torch.rand((len(images), 1, 1, 1), generator=generator)
+        noise = torch.randn((len(images), LATENT), generator=generator, dtype=images.dtype)
+        share = torch.rand((len(images), 1, 1, 1), generator=generator, dtype=images.dtype)
         return {"fake": module.made(noise), "share": share}  # type: ignore[operator]
 
     def loss(self, module: nn.Module, images: Tensor, labels: Tensor, draws: Draws) -> Tensor:
