@@ -162,7 +162,7 @@ UNCERTAIN_AFTER = whole(
     (
         r"(?:should|could|can|may|might|must|would) (?:also |\w+ly )?be (?:considered|present|"
         r"suspected|there|seen|excluded|due to technique|a consideration|possible|entertained|"
-        r"raised|developing|accounted|artifact\w*|projectional)"
+        r"raised|developing|missed|overlooked|hidden|accounted|artifact\w*|projectional)"
     ),
     (
         r"(?:possible|suspected|questioned|favored|unlikely|less likely|less favored|not "

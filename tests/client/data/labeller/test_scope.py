@@ -100,6 +100,7 @@ def test_negation(sentence: str, expected: dict[str, int]) -> None:
         ("Edema favored over pneumonia.", {"Edema": UNCERTAIN, "Pneumonia": UNCERTAIN}),
         ("Consolidation, ?pneumonia.", {"Consolidation": PRESENT, "Pneumonia": UNCERTAIN}),
         ("If a pneumothorax is present, it is tiny.", {"Pneumothorax": UNCERTAIN}),
+        ("A small effusion could be missed.", {"Effusion": UNCERTAIN}),
         (
             "Pleural fluid or thickening.",
             {"Effusion": UNCERTAIN, "Pleural_Thickening": UNCERTAIN, "Pleural_Other": UNCERTAIN},
