@@ -1,7 +1,7 @@
 """Model families, one a file, behind one interface.
 
 ``interface`` (what a learner is) · ``registry`` (by name) · ``exchange`` (module to model and
-back) · ``vit``, ``cnn``, ``baselines`` (families) · ``pretrained`` · ``losses`` · ``inputs`` ·
+back) · ``vit``, ``cnn``, ``baselines``, ``ssganvit`` (families) · ``pretrained`` · ``losses`` · ``inputs`` ·
 ``augment`` · ``inference`` · ``determinism`` · and, needing no torch: ``metrics``, ``statistics``,
 ``bootstrap``, ``operating``, ``calibration``, ``suite`` (all figures at once).
 
