@@ -50,4 +50,5 @@ def stopped_by_interrupt(folder: Path) -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # None: it was not set from Python, and cannot be set from there
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

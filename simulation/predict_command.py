@@ -149,6 +149,8 @@ def print_model(about: dict[str, Any]) -> None:
     """Print what the ledger says of the model, and what it was calibrated on."""
     where = f"round {about['round']} ({about['outcome']})" if about["round"] else "before round 1"
     out.print(f"Model {about['model'][:16]}…: final on the ledger, {where}.", markup=False)
+    if not about["latest"]:
+        out.print("A later model of this run is final, too.")
     if not about["anchored"]:
         out.print("The ledger record is consistent; give --trust to prove whose it is.")
     kept = about["calibration"]

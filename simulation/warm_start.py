@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from client.data.records import FINDINGS
-from client.data.sources import load_sources
+from client.data.sources import has_list, load_sources
 from client.data.vocabulary import project
 from client.learners.interface import Learner
 from client.train import TrainPlan, train
@@ -29,21 +29,35 @@ _SEED_SHIFT = 1_000_003
 
 
 def check_public(settings: Settings) -> None:
-    """Refuse to take the hospitals' own data for public.
+    """Refuse to take the hospitals' own data for public, or to train on what is scored on.
 
     Raises:
-        ConfigError: the warm start's folder is one of the run's data folders.
+        ConfigError: the warm start's folder is one of the run's data folders, or its test folder
+            without lists that keep the two apart.
     """
-    if not settings.warm_start or PHANTOMS in {settings.warm_start, settings.data}:
+    if not settings.warm_start or settings.warm_start == PHANTOMS:
         return
     public = Path(settings.warm_start).resolve()
-    for part in settings.data.split(","):
-        own = Path(part.strip()).resolve()
-        if own == public or own in public.parents or public in own.parents:
-            raise ConfigError(
-                f"the warm start {settings.warm_start} is the hospitals' own data: what is trained"
-                " on before the rounds must be public"
-            )
+    own = [] if settings.data == PHANTOMS else settings.data.split(",")
+    if any(_overlap(Path(part.strip()).resolve(), public) for part in own):
+        raise ConfigError(
+            f"the warm start {settings.warm_start} is the hospitals' own data: what is trained"
+            " on before the rounds must be public"
+        )
+    # A source without lists is taken whole, to train on and to score on.
+    if (
+        settings.test
+        and _overlap(Path(settings.test).resolve(), public)
+        and not (has_list(public, "train") and has_list(public, "test"))
+    ):
+        raise ConfigError(
+            f"the warm start {settings.warm_start} would train on the films that the model is"
+            " scored on: it has no train and test list"
+        )
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    return one == other or one in other.parents or other in one.parents
 
 
 def warm_start(

@@ -45,11 +45,13 @@ from tests.simulation.conftest import Tiny
 # The ledger
 
 
-def test_the_ledger_names_round_and_first_model(run: Path) -> None:
+def test_the_ledger_names_round_and_first_model(run: Path, data: Path) -> None:
     last = provenance(run, bytes.fromhex(choose(run).path.stem))
     assert (last.round, last.latest, last.anchored) == (1, True, False)
     first = provenance(run, bytes.fromhex(choose(run, 0).path.stem))
     assert (first.round, first.latest) == (0, False)
+    target = load_nih(data, "test").records[0].image
+    assert "later model" in ask(predict, choose(run, 0).path, target)
 
 
 def test_a_model_that_no_ledger_names_is_not_used(run: Path, data: Path) -> None:
