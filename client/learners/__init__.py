@@ -1,9 +1,9 @@
 """Model families, one a file, behind one interface.
 
 ``interface`` (what a learner is) · ``registry`` (by name) · ``exchange`` (module to model and
-back) · ``vit``, ``cnn``, ``baselines``, ``ssganvit`` (families) · ``pretrained`` · ``losses`` · ``inputs`` ·
-``augment`` · ``inference`` · ``determinism`` · and, needing no torch: ``metrics``, ``statistics``,
-``bootstrap``, ``operating``, ``calibration``, ``suite`` (all figures at once).
+back) · ``vit``, ``cnn``, ``baselines``, ``ssganvit`` (families) · ``pretrained`` · ``losses`` ·
+``inputs`` · ``augment`` · ``inference`` · ``determinism`` · and, needing no torch: ``metrics``,
+``statistics``, ``bootstrap``, ``operating``, ``calibration``, ``suite`` (all figures at once).
 
 The names below load torch when first used, so that commands which only read stay quick.
 """
