@@ -63,8 +63,8 @@ def privacy_of(settings: Settings, train: TrainPlan, span: int = 0) -> RunPrivac
     """
     if not settings.epsilon:
         return None
-    if train.optimiser not in {"adamw", "sgd"}:
-        raise ConfigError("private training uses adamw or sgd")
+    if train.optimiser not in {"adamw", "adam", "sgd"}:
+        raise ConfigError("private training uses adamw, adam or sgd")
     if settings.multiplicity > 1 and not train.augmentation.moves:
         raise ConfigError(
             "a multiplicity above 1 averages augmented copies of an image: say how they move in"
@@ -79,11 +79,13 @@ def privacy_of(settings: Settings, train: TrainPlan, span: int = 0) -> RunPrivac
         unit=Unit[settings.unit.upper()],
     )
     noise, least, drift = 0.0, 0.0, settings.coordinate_drift
-    if train.optimiser == "adamw":
+    if train.optimiser != "sgd":
         rounds = span or settings.rounds
         numbers = range(1, rounds + 1)
         rates = [train.for_round(number, rounds).rate(0.5) for number in numbers]
-        noise, least = (adam_noise(rate, settings.steps) for rate in (max(rates), min(rates)))
+        noise, least = (
+            adam_noise(rate, settings.steps, train.betas) for rate in (max(rates), min(rates))
+        )
         drift = min(drift, 2 * max(rates) * settings.steps)
     return RunPrivacy(
         plan=plan,
@@ -109,10 +111,11 @@ def check_learner(settings: Settings, learner: Learner) -> None:
     """
     if not settings.epsilon:
         return
-    from client.dp_modules import check_module  # Opacus takes seconds: only for private runs
+    from client.dp_modules import check_phases  # Opacus takes seconds: only for private runs
 
     try:
-        check_module(learner.build(settings.seed))
+        phases = [learner.phase(name) for name in learner.phases]
+        check_phases(learner.build(settings.seed), phases)
     except UnsupportedModule as error:
         raise UnsupportedModule(
             f"learner {settings.learner} cannot be trained privately: {error};"
@@ -169,7 +172,9 @@ def share_of(learner: Learner, update: Manifest, trained: Collection[str]) -> fl
     return math.sqrt(sum(squares) / update.size)
 
 
-def adam_noise(learning_rate: float, steps: int) -> float:
+def adam_noise(
+    learning_rate: float, steps: int, betas: tuple[float, float] = (0.9, 0.999)
+) -> float:
     """Return the deviation of one coordinate after Adam has followed pure noise for some steps.
 
     Adam divides by the gradient's own scale, so it does not depend on noise multiplier, clipping
@@ -177,7 +182,7 @@ def adam_noise(learning_rate: float, steps: int) -> float:
     """
     generator = torch.Generator().manual_seed(0)
     coordinate = torch.zeros(_COORDINATES, requires_grad=True)
-    optimiser = torch.optim.AdamW([coordinate], lr=learning_rate, weight_decay=0.0)
+    optimiser = torch.optim.AdamW([coordinate], lr=learning_rate, betas=betas, weight_decay=0.0)
     for _ in range(steps):
         coordinate.grad = torch.randn(_COORDINATES, generator=generator)
         optimiser.step()
