@@ -10,6 +10,9 @@ from server.results import RoundResult
 from simulation.run import RunReport
 
 _MIB = 2.0**20
+COLUMNS = ("#", "phase", "outcome", "in", "out", "lost", "weight", "gas", "MiB", "s", "fed", "test")
+PHASED, PLAIN = ("phase",), ("weight", "gas")
+"""Columns of runs in phases alone, and of those without phases alone."""
 
 
 def _auc(value: float | None) -> str:
@@ -41,18 +44,18 @@ def run_table(report: RunReport) -> Table:
         " held-back patients, and on the central test list",
         caption_justify="left",
     )
-    # Only runs in phases have the column: a terminal is narrow.
+    # A terminal is narrow: where there are phases, they stand in place of weight and gas.
     phased = any(result.phase for result in report.rounds)
-    columns = ("outcome", "in", "out", "lost", "weight", "gas", "MiB", "s", "fed", "test")
-    for name in ("#", *(("phase",) if phased else ()), *columns):
-        left = name in {"phase", "outcome"}
-        table.add_column(name, justify="left" if left else "right", no_wrap=True)
+    for name in COLUMNS:
+        if name not in (PLAIN if phased else PHASED):
+            left = name in {"phase", "outcome"}
+            table.add_column(name, justify="left" if left else "right", no_wrap=True)
     for result in report.rounds:
         outcome = result.outcome.name.replace("_", " ").lower()
         good = result.outcome is Outcome.SUM_VERIFIED
-        table.add_row(
+        cells = (
             str(result.round),
-            *((result.phase,) if phased else ()),
+            result.phase or "–",
             f"[green]{outcome}[/]" if good else f"[yellow]{outcome}[/]",
             str(len(result.accepted)),
             str(len(result.refused)),
@@ -64,6 +67,8 @@ def run_table(report: RunReport) -> Table:
             _auc(result.metrics.get("auc")),
             _auc(report.central.get(result.round)),
         )
+        shown = zip(COLUMNS, cells, strict=True)
+        table.add_row(*(cell for name, cell in shown if name not in (PLAIN if phased else PHASED)))
     return table
 
 
