@@ -24,10 +24,13 @@ from client.dp_step import PrivatePlan, PrivateSteps
 from client.learners import get_learner
 from client.learners.determinism import deterministic
 from client.learners.interface import Learner
+from client.learners.phase import Phase
 from client.noise import Keystream
 from client.plain_step import PlainSteps
 from client.train import TrainPlan
 from ledger.console import JsonFlag, emit_json, out
+
+LEARNERS = ("vit", "cnn", "ssganvit")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,7 @@ class Cost:
     """Median processor seconds of a step on ``batch`` images, and how many times slower."""
 
     learner: str
+    phase: str
     parameters: int
     size: int
     batch: int
@@ -44,11 +48,20 @@ class Cost:
     ratio: float
 
 
-def measure(learner: Learner, *, batch: int, physical: int, repeats: int, warm_up: int = 1) -> Cost:
-    """Time plain and private steps in turn.
+def measure(
+    learner: Learner,
+    phase: Phase,
+    *,
+    batch: int,
+    physical: int,
+    repeats: int,
+    warm_up: int = 1,
+) -> Cost:
+    """Time plain and private steps in turn; a generator's steps, equal in both, are left out.
 
     Args:
         learner: what to train.
+        phase: which of its phases.
         batch: images a step (the private step draws all of them: sample rate 1).
         physical: images of which per-sample gradients are in memory at a time.
         repeats: pairs of steps that count.
@@ -58,7 +71,10 @@ def measure(learner: Learner, *, batch: int, physical: int, repeats: int, warm_u
     images = torch.randn((batch, 1, learner.input_size, learner.input_size), generator=generator)
     labels = (torch.rand((batch, learner.labels), generator=generator) < 0.1).to(torch.int8)
     with deterministic(seed=0, threads=1):
-        steps = (_plain(learner, images, labels), _private(learner, images, labels, physical))
+        steps = (
+            _plain(learner, phase, images, labels),
+            _private(learner, phase, images, labels, physical),
+        )
         spent: tuple[list[float], list[float]] = ([], [])
         for turn in range(warm_up + repeats):
             for step, times in zip(steps, spent, strict=True):
@@ -66,10 +82,12 @@ def measure(learner: Learner, *, batch: int, physical: int, repeats: int, warm_u
                 step()
                 if turn >= warm_up:
                     times.append(time.process_time() - start)
+    module = learner.build(0)
     plain, private = (statistics.median(times) for times in spent)
     return Cost(
         learner=learner.name,
-        parameters=sum(p.numel() for p in learner.build(0).parameters()),
+        phase=phase.name,
+        parameters=sum(module.get_parameter(name).numel() for name in phase.trained(module)),
         size=learner.input_size,
         batch=batch,
         physical_batch=physical,
@@ -79,12 +97,12 @@ def measure(learner: Learner, *, batch: int, physical: int, repeats: int, warm_u
     )
 
 
-def _plain(learner: Learner, images: Tensor, labels: Tensor) -> Callable[[], object]:
+def _plain(learner: Learner, phase: Phase, images: Tensor, labels: Tensor) -> Callable[[], object]:
     module = learner.build(0).train()
     steps = PlainSteps(
         module,
         learner,
-        learner.phase(learner.phases[-1]),
+        phase,
         TrainPlan(),
         draws=torch.Generator(),
         free=torch.Generator(),
@@ -94,12 +112,11 @@ def _plain(learner: Learner, images: Tensor, labels: Tensor) -> Callable[[], obj
 
 
 def _private(
-    learner: Learner, images: Tensor, labels: Tensor, physical: int
+    learner: Learner, phase: Phase, images: Tensor, labels: Tensor, physical: int
 ) -> Callable[[], object]:
     plan = PrivatePlan(
         steps=1, sample_rate=1.0, noise_multiplier=1.0, clip_norm=0.1, physical_batch=physical
     )
-    phase = learner.phase(learner.phases[-1])
     steps = PrivateSteps(
         gradients_of(learner.build(0), phase, torch.Generator()),
         lambda rows: (images[rows], labels[rows]),
@@ -117,28 +134,34 @@ def main(
     physical: Annotated[int, typer.Option(help="Per-sample gradients in memory.")] = 32,
     repeats: Annotated[int, typer.Option(help="Pairs of steps that count.")] = 5,
     size: Annotated[int, typer.Option(help="Pixels a side.")] = 64,
+    learner: Annotated[list[str] | None, typer.Option(help="Again for each; all three.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Time a DP-SGD step against a plain one, for the vision transformer and the CNN.
+    """Time a DP-SGD step against a plain one, for every phase of the built-in learners.
 
     Example: python -m simulation.benchmark --repeats 5
     """
+    learners = [get_learner(name, input_size=size) for name in learner or LEARNERS]
     found = [
-        measure(get_learner(name, input_size=size), batch=batch, physical=physical, repeats=repeats)
-        for name in ("vit", "cnn")
+        measure(each, each.phase(name), batch=batch, physical=physical, repeats=repeats)
+        for each in learners
+        for name in each.phases
     ]
     if as_json:
         emit_json({"torch": torch.__version__, "threads": 1, "steps": [asdict(c) for c in found]})
         return
     out.print(
-        "| learner | parameters | images a step | plain, images/s | private, images/s | ratio |"
+        "| learner | phase | parameters | images a step | plain, images/s | private, images/s |"
+        " ratio |",
+        soft_wrap=True,
     )
-    out.print("|---|---|---|---|---|---|")
+    out.print("|---|---|---|---|---|---|---|")
     for cost in found:
         rates = (cost.batch / seconds for seconds in (cost.plain_seconds, cost.private_seconds))
         cells = " | ".join(f"{rate:.0f}" for rate in rates)
         out.print(
-            f"| {cost.learner} | {cost.parameters:,} | {cost.batch} | {cells} | {cost.ratio:.2f} |",
+            f"| {cost.learner} | {cost.phase} | {cost.parameters:,} | {cost.batch} | {cells} |"
+            f" {cost.ratio:.2f} |",
             soft_wrap=True,
         )
 
