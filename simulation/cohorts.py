@@ -127,8 +127,15 @@ def _check_prepared(cohort: Cohort, plan: Preprocessing) -> None:
 
 
 def _test_cohort(settings: Settings, roots: list[Path], findings: tuple[str, ...]) -> Cohort | None:
-    """Return the folder given for scoring, or else the data's own test lists, if any."""
+    """Return the folder given for scoring, or else the data's own test lists, if any.
+
+    Raises:
+        ConfigError: the folder given is one that is trained on and has no test list of its own.
+    """
     if settings.test:
+        same = any(root.resolve() == Path(settings.test).resolve() for root in roots)
+        if same and not has_list(Path(settings.test), "test"):
+            raise ConfigError("the folder to score on is trained on, and has no test list")
         return project(load_sources([Path(settings.test)], "test"), findings)
     listed = [root for root in roots if has_list(root, "test")]
     return project(load_sources(listed, "test"), findings) if listed else None

@@ -23,7 +23,7 @@ from client.data.chexpert import CHEXPERT_FINDINGS, NO_FINDING, PERSONAL
 from client.data.records import FINDINGS
 from simulation.phantom_film import render
 from simulation.phantom_lateral import render_lateral
-from simulation.phantom_patients import Visit, patient_visits
+from simulation.phantom_patients import Visit, held_patients, patient_visits
 
 Progress = Callable[[int, int], None]
 
@@ -52,7 +52,7 @@ def write_chexpert(
 ) -> int:
     """Write ``CheXpert-v1.0-small`` under ``root`` and return how many images it holds."""
     release = "CheXpert-v1.0-small"
-    held = round(test_share * patients)
+    held = held_patients(patients, test_share)
     rows: dict[str, list[list[object]]] = {"train": [], "valid": []}
     for patient in range(1, patients + 1):
         part = "valid" if patient <= held else "train"

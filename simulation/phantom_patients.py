@@ -109,3 +109,8 @@ def _findings(
         if liability > NormalDist().inv_cdf(1.0 - prevalence):
             severity[finding] = float(marked)
     return severity
+
+
+def held_patients(patients: int, test_share: float) -> int:
+    """Return how many of so many patients a test list gets: one at least, and not all."""
+    return min(max(round(test_share * patients), 1), patients - 1) if test_share else 0

@@ -9,8 +9,6 @@ same patient whether 10 or 1,000 are asked for.
 from __future__ import annotations
 
 import csv
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +16,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from client.data.draft import new_folder
 from client.data.records import FINDINGS
-from ledger.errors import ConfigError, OutputError
+from ledger.errors import ConfigError
 from simulation.phantom_film import MAX_SIZE, MIN_SIZE, render
-from simulation.phantom_patients import Visit, patient_visits
+from simulation.phantom_patients import Visit, held_patients, patient_visits
 
 NIH_HEADER = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
@@ -78,43 +77,18 @@ def write_phantoms(
     if layout not in LAYOUTS:
         raise ConfigError(f"unknown layout {layout!r}: use {', '.join(LAYOUTS)}")
 
-    def write(root: Path) -> PhantomTree:
+    with new_folder(out) as root:
         if layout == "nih":
-            return _write_nih(root, patients, seed, size, test_share, progress)
-        # pydicom takes a while to import; the default layout never needs it
-        from simulation.phantom_formats import write_chexpert, write_dicom
-
-        if layout == "chexpert":
-            images = write_chexpert(root, patients, seed, size, test_share, progress)
+            images = _write_nih(root, patients, seed, size, test_share, progress)
         else:
-            images = write_dicom(root, patients, seed, size, progress)
-        return PhantomTree(root=root, patients=patients, images=images)
+            # pydicom takes a while to import; the default layout never needs it
+            from simulation.phantom_formats import write_chexpert, write_dicom
 
-    return write_tree(out, write)
-
-
-def write_tree(out: Path, write: Callable[[Path], PhantomTree]) -> PhantomTree:
-    """Let ``write`` fill a temporary folder beside ``out``, then move it into place.
-
-    Raises:
-        OutputError: ``out`` is not an empty or new folder, or cannot be written.
-    """
-    try:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise OutputError(f"{out} is not empty; give a new folder")
-        out.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    except OSError as error:
-        raise OutputError(f"{out} cannot be written ({error.strerror})") from None
-    try:
-        made = write(draft)
-        draft.chmod(0o755)
-        draft.replace(out)
-    except OSError as error:
-        raise OutputError(f"{out} cannot be written ({error.strerror})") from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return PhantomTree(root=out, patients=made.patients, images=made.images)
+            if layout == "chexpert":
+                images = write_chexpert(root, patients, seed, size, test_share, progress)
+            else:
+                images = write_dicom(root, patients, seed, size, progress)
+    return PhantomTree(root=out, patients=patients, images=images)
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
@@ -130,9 +104,10 @@ def _write_nih(
     size: int,
     test_share: float,
     progress: Callable[[int, int], None] | None,
-) -> PhantomTree:
+) -> int:
+    """Write the tree and return how many images it holds."""
     order = np.random.default_rng([seed, 0]).permutation(patients) + 1
-    held = min(max(round(test_share * patients), 1), patients - 1) if test_share else 0
+    held = held_patients(patients, test_share)
     test = {int(patient) for patient in order[:held]}
     lists: dict[str, list[str]] = {"train_val_list.txt": [], "test_list.txt": []}
     rows: list[list[object]] = []
@@ -151,7 +126,7 @@ def _write_nih(
         csv.writer(handle, lineterminator="\n").writerows(rows)
     for file, names in lists.items():
         (root / file).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
-    return PhantomTree(root=root, patients=patients, images=len(rows))
+    return len(rows)
 
 
 def _nih_row(name: str, visit: Visit, size: int) -> list[object]:

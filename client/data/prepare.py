@@ -10,12 +10,7 @@ The folder is a table source again: every command reads it. It appears whole or 
 from __future__ import annotations
 
 import csv
-import fcntl
 import io
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -25,13 +20,13 @@ from PIL.PngImagePlugin import PngInfo
 
 from client.data.check import Progress
 from client.data.deidentify import SiteKey, deidentify
+from client.data.draft import new_folder
 from client.data.images import Grey
 from client.data.mapping import FIELDS, PREPARED
 from client.data.pipeline import PROCESSED, Preprocessing
 from client.data.preprocess import process_all
 from client.data.records import PRESENT, Cohort, Record
 from ledger.canonical import canonical_json
-from ledger.errors import OutputError
 from ledger.files import atomic_write
 
 FORMAT = "thoracle/prepared/v1"
@@ -66,52 +61,11 @@ def prepare(
         DataError: an image is missing or unreadable (named); nothing is written.
         OutputError: ``out`` is not empty or cannot be written.
     """
-    try:
-        with _draft(out) as draft:
-            about, records = _fill(draft, cohort, plan, key, progress)
-            draft.chmod(0o755)
-            draft.replace(out)
-    except OSError as error:
-        raise OutputError(f"{out} cannot be written ({error.strerror})") from None
+    with new_folder(out) as draft:
+        about, records = _fill(draft, cohort, plan, key, progress)
     placed = tuple(replace(r, image=out / r.image_id) for r in records)
     made = Cohort(records=placed, vocabulary=cohort.vocabulary, source=PREPARED.source)
     return Prepared(root=out, cohort=made, about=about)
-
-
-@contextmanager
-def _draft(out: Path) -> Iterator[Path]:
-    """Give an empty folder beside ``out`` that no other process works in.
-
-    The folder itself is locked, and the lock ends with its process: what a killed one left is
-    cleared away, and a second one is told at once, not after all its work.
-    """
-    _refuse_full(out)
-    home = out.absolute()
-    draft = home.with_name(f".{home.name}.draft")
-    home.parent.mkdir(parents=True, exist_ok=True)
-    draft.mkdir(mode=0o700, exist_ok=True)
-    descriptor = os.open(draft, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputError(f"another process is preparing {out}") from None
-        if not draft.exists() or not os.path.samestat(os.fstat(descriptor), draft.stat()):
-            raise OutputError(f"another process has just worked on {out}")
-        try:
-            _refuse_full(out)  # another process may have been done since the first look
-            for left in draft.iterdir():
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
-            yield draft
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
-    finally:
-        os.close(descriptor)
-
-
-def _refuse_full(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(f"{out} is not empty; give a new folder")
 
 
 def _fill(

@@ -73,6 +73,13 @@ def test_a_folder_that_is_nothing(tmp_path: Path) -> None:
         gather(Settings(data=str(tmp_path), size=32), tmp_path / "p")
 
 
+def test_nobody_is_scored_on_what_was_trained_on(trees: dict[str, Path], tmp_path: Path) -> None:
+    root = str(trees["dicom"])
+    settings = Settings(data=root, test=f"{root}/../dicom", hospitals=2, size=32)
+    with pytest.raises(ConfigError, match="no test list"):
+        gather(settings, tmp_path)
+
+
 def test_the_union_of_findings(trees: dict[str, Path], tmp_path: Path) -> None:
     settings = Settings(
         data=f"{trees['nih']},{trees['chexpert']}",

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from client.data.chexpert import load_chexpert
 from client.data.nih import check_nih, load_nih
 from client.data.records import FINDINGS
 from ledger.errors import ConfigError, OutputError
@@ -111,3 +112,9 @@ def test_failure_half_way_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         write_phantoms(tmp_path / "out", 4, 0, size=32, progress=stop)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_few_chexpert_patients_still_have_one_to_test_on(tmp_path: Path) -> None:
+    root = write_phantoms(tmp_path / "c", 2, 0, size=32, layout="chexpert").root
+    assert len(load_chexpert(root, "test").patients()) == 1
+    assert len(load_chexpert(root, "train").patients()) == 1

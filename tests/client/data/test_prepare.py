@@ -180,7 +180,7 @@ def test_one_process_at_a_time_and_what_a_killed_one_left(dicoms: Path, tmp_path
     (draft / "table.csv").write_text("half")
     holder = os.open(draft, os.O_RDONLY)
     fcntl.flock(holder, fcntl.LOCK_EX)
-    with pytest.raises(OutputError, match="another process is preparing"):
+    with pytest.raises(OutputError, match="another process is making"):
         prepare(load_dicom(dicoms), tmp_path / "out", PLAN, KEY)
     assert (draft / "table.csv").read_text() == "half"
     os.close(holder)
