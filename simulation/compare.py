@@ -23,7 +23,7 @@ from typing import Any
 
 from ledger.canonical import canonical_json, tagged_digest
 from ledger.errors import ConfigError
-from simulation.grid import combinations, overrides, section
+from simulation.grid import combinations, overrides, section, word
 from simulation.settings import Settings, parse_epsilon, read_config, settings_from
 
 CENTRAL, FEDERATED, PRIVATE = "central", "federated", "private"
@@ -60,8 +60,8 @@ class Cell:
     @property
     def name(self) -> str:
         """What people call it, without the seed's and the digest's part."""
-        where = "" if self.mode == CENTRAL else f"_{_word(self.settings.partition)}"
-        what = "" if self.variant == PLAIN else f"_{_word(self.variant)}"
+        where = "" if self.mode == CENTRAL else f"_{word(self.settings.partition)}"
+        what = "" if self.variant == PLAIN else f"_{word(self.variant)}"
         return f"{self.settings.learner}{what}_{self.mode}{where}_seed{self.settings.seed}"
 
     def matters(self) -> dict[str, object]:
@@ -180,7 +180,3 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
         else:
             merged[key] = value
     return merged
-
-
-def _word(value: str) -> str:
-    return "".join(c if c.isalnum() or c in ".-" else "-" for c in value)

@@ -17,9 +17,9 @@ from typing import Any
 
 from ledger.canonical import parse_json
 from ledger.errors import DataError
-from ledger.files import atomic_write, read_bounded
+from ledger.files import read_bounded
 from simulation.compare import CENTRAL, FORMAT
-from simulation.figures import figure
+from simulation.figures import figure, save_svg
 
 _LIMIT = 1 << 24
 Record = dict[str, Any]
@@ -184,7 +184,6 @@ def as_csv(rows: Sequence[Row]) -> str:
 
 def plot(records: Sequence[Record], path: Path) -> None:
     """Draw macro AUC by epoch (central) and by round (federated), a panel each."""
-    import matplotlib as mpl
     from matplotlib.figure import Figure
 
     panels = [
@@ -192,19 +191,16 @@ def plot(records: Sequence[Record], path: Path) -> None:
         ("round", [r for r in records if r["mode"] != CENTRAL]),
     ]
     panels = [(what, mine) for what, mine in panels if mine]
-    with mpl.rc_context({"svg.hashsalt": "thoracle", "svg.fonttype": "none"}):
-        figure = Figure(figsize=(5.4 * len(panels), 3.8), layout="constrained")
-        axes_of = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
-        for axes, (what, mine) in zip(axes_of, panels, strict=True):
-            for record in mine:
-                key = "macro_auc" if record["evaluation"] else "federated_auc"
-                points = [p for p in record["curve"] if p.get(key) is not None]
-                axes.plot([p["at"] for p in points], [p[key] for p in points], "o-",
-                          markersize=3, label=record["name"])  # fmt: skip
-            axes.axhline(0.5, color="#999999", linewidth=0.8, linestyle=":")
-            axes.set(xlabel=what, ylabel="macro AUC")
-            axes.legend(frameon=False, fontsize="x-small", loc="best")
-            axes.spines[["top", "right"]].set_visible(False)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    atomic_write(path, buffer.getvalue())
+    drawing = Figure(figsize=(5.4 * len(panels), 3.8), layout="constrained")
+    axes_of = drawing.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    for axes, (what, mine) in zip(axes_of, panels, strict=True):
+        for record in mine:
+            key = "macro_auc" if record["evaluation"] else "federated_auc"
+            points = [p for p in record["curve"] if p.get(key) is not None]
+            axes.plot([p["at"] for p in points], [p[key] for p in points], "o-",
+                      markersize=3, label=record["name"])  # fmt: skip
+        axes.axhline(0.5, color="#999999", linewidth=0.8, linestyle=":")
+        axes.set(xlabel=what, ylabel="macro AUC")
+        axes.legend(frameon=False, fontsize="x-small", loc="best")
+        axes.spines[["top", "right"]].set_visible(False)
+    save_svg(drawing, path)

@@ -51,3 +51,9 @@ def overrides(tables: Mapping[str, Any], chosen: Mapping[str, Any]) -> Iterator[
         when, made = section(rule, "when"), section(rule, "set")
         if all(chosen.get(key) == value for key, value in when.items()):
             yield made
+
+
+def word(value: object) -> str:
+    """Return a value as a part of a folder's name."""
+    text = str(value) or "none"
+    return "".join(c if c.isalnum() or c in ".-" else "-" for c in text)

@@ -23,7 +23,7 @@ import typer
 from ledger.canonical import canonical_json
 from ledger.errors import ConfigError
 from ledger.files import atomic_write
-from simulation.grid import combinations, overrides, section
+from simulation.grid import combinations, overrides, section, word
 from simulation.phantoms import write_phantoms
 from simulation.settings import PHANTOMS, Settings, parse_epsilon, read_config, settings_from
 
@@ -62,14 +62,9 @@ def read_grid(path: Path, data: str) -> tuple[GridRun, ...]:
         merged = {**merged, **section(tables, "off" if off else "private"), **chosen}
         for values in overrides(tables, chosen):
             merged.update(values)
-        name = "_".join(f"{key}-{_word(value)}" for key, value in chosen.items())
+        name = "_".join(f"{key}-{word(value)}" for key, value in chosen.items())
         runs.append(GridRun(name=name, settings=settings_from({**merged, "data": data})))
     return tuple(runs)
-
-
-def _word(value: object) -> str:
-    text = str(value) or "none"
-    return "".join(c if c.isalnum() or c in ".-" else "-" for c in text)
 
 
 def shared_public(run: GridRun, runs: Path, patients: int) -> GridRun:

@@ -6,7 +6,6 @@ read from the files that ``python -m simulation.utility`` kept, none is typed.
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,8 +14,8 @@ import typer
 
 from ledger.canonical import parse_json
 from ledger.errors import DataError
-from ledger.files import atomic_write, read_bounded
-from simulation.figures import figure
+from ledger.files import read_bounded
+from simulation.figures import figure, save_svg
 
 _LIMIT = 1 << 22
 SCRATCH, PUBLIC = "from scratch", "warm start"
@@ -111,39 +110,35 @@ def markdown(cells: tuple[Cell, ...]) -> str:
 
 def plot(cells: tuple[Cell, ...], path: Path) -> None:
     """Draw AUC with its interval against epsilon, a line for each start."""
-    import matplotlib as mpl
     from matplotlib.figure import Figure
 
     names = ["none" if e is None else f"{e:.0f}" for e in _epsilons(cells)]
-    with mpl.rc_context({"svg.hashsalt": "thoracle", "svg.fonttype": "none"}):
-        figure = Figure(figsize=(6.4, 3.6), layout="constrained")
-        axes = figure.add_subplot()
-        for start, colour, shift in ((SCRATCH, "#1f6f8b", -0.06), (PUBLIC, "#c8553d", 0.06)):
-            mine = [cell for cell in cells if cell.start == start]
-            if not mine:
-                continue
-            at = [_epsilons(cells).index(cell.epsilon) + shift for cell in mine]
-            spread = (
-                [cell.auc - cell.low for cell in mine],
-                [cell.high - cell.auc for cell in mine],
-            )
-            axes.errorbar(
-                at, [cell.auc for cell in mine], spread, fmt="o-", capsize=3, label=start,
-                color=colour,
-            )  # fmt: skip
-            axes.axhline(
-                mine[0].before, color=colour, linewidth=0.8, linestyle=":",
-                label=f"{start}, before any round",
-            )  # fmt: skip
-        axes.set(
-            xlabel="epsilon for each patient, over the whole run", ylabel="test macro AUC",
-            xticks=range(len(names)), xticklabels=names,
+    drawing = Figure(figsize=(6.4, 3.6), layout="constrained")
+    axes = drawing.add_subplot()
+    for start, colour, shift in ((SCRATCH, "#1f6f8b", -0.06), (PUBLIC, "#c8553d", 0.06)):
+        mine = [cell for cell in cells if cell.start == start]
+        if not mine:
+            continue
+        at = [_epsilons(cells).index(cell.epsilon) + shift for cell in mine]
+        spread = (
+            [cell.auc - cell.low for cell in mine],
+            [cell.high - cell.auc for cell in mine],
+        )
+        axes.errorbar(
+            at, [cell.auc for cell in mine], spread, fmt="o-", capsize=3, label=start,
+            color=colour,
         )  # fmt: skip
-        axes.legend(frameon=False, loc="best", fontsize="small")
-        axes.spines[["top", "right"]].set_visible(False)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    atomic_write(path, buffer.getvalue())
+        axes.axhline(
+            mine[0].before, color=colour, linewidth=0.8, linestyle=":",
+            label=f"{start}, before any round",
+        )  # fmt: skip
+    axes.set(
+        xlabel="epsilon for each patient, over the whole run", ylabel="test macro AUC",
+        xticks=range(len(names)), xticklabels=names,
+    )  # fmt: skip
+    axes.legend(frameon=False, loc="best", fontsize="small")
+    axes.spines[["top", "right"]].set_visible(False)
+    save_svg(drawing, path)
 
 
 def _epsilons(cells: tuple[Cell, ...]) -> list[float | None]:
