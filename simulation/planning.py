@@ -17,6 +17,7 @@ from client.evaluate_local import LOCAL_METRICS
 from client.learners import get_learner
 from client.learners.interface import HEAD, Learner
 from client.learners.losses import MULTICLASS
+from client.learners.phase import Phase
 from client.train_plan import TrainPlan
 from client.trainer import TRAIN_METRICS
 from ledger.errors import ConfigError
@@ -32,6 +33,9 @@ from simulation.priors import public_prior
 from simulation.privacy import privacy_of, share_of
 from simulation.settings import Settings
 from simulation.shards import data_terms_of
+
+_PLAN_SETTINGS = ("epochs", "batch_size", "learning_rate", "weight_decay")
+"""Fields of the training plan that are settings of their own."""
 
 
 def learner_of(settings: Settings, findings: Sequence[str] = FINDINGS) -> Learner:
@@ -133,6 +137,7 @@ def round_plan(
     return replace(
         plan,
         train=only.train,
+        privacy=None if privacy is None else {**privacy.config, **only.privacy},
         metrics=only.metrics,
         max_norm=only.max_norm,
         coordinate_drift=only.coordinate_drift,
@@ -156,6 +161,28 @@ def schedule_of(settings: Settings, learner: Learner) -> list[dict[str, Any]]:
     return tables
 
 
+def settings_in(settings: Settings, learner: Learner, table: Mapping[str, Any]) -> Settings:
+    """Return the settings of a run as they are in one phase.
+
+    The first of these that says something holds: the phase's table; the run's settings, where they
+    are not at their defaults; what the learner says suits the phase; the default.
+
+    Args:
+        settings: of the run.
+        learner: whose phase it is.
+        table: of the phase (``simulation.phase_settings``).
+
+    Raises:
+        ConfigError: a phase that the learner has not, or a value out of range.
+    """
+    suits = dict(learner.phase(table["name"]).train_defaults)
+    named = {key: suits.pop(key) for key in _PLAN_SETTINGS if key in suits}
+    kept = {k: v for k, v in named.items() if getattr(settings, k) == getattr(Settings, k)}
+    options = {**suits, **settings.train_options}
+    changes: dict[str, Any] = {**kept, "train_options": options, "phases": []}
+    return settings_of(replace(settings, **changes), table)
+
+
 def _phase_plan(
     settings: Settings,
     table: Mapping[str, Any],
@@ -164,9 +191,10 @@ def _phase_plan(
     manifest: Manifest,
 ) -> PhasePlan:
     """Return the plan of one phase, or of a run that is one."""
-    own, phase = settings_of(settings, table), learner.phase(table["name"])
+    own, phase = settings_in(settings, learner, table), learner.phase(table["name"])
     train = train_plan(own)
     privacy = privacy_of(own, train, table["rounds"])
+    noisy, moving = _largest_shares(learner, phase, module, train)
     scores = LOCAL_METRICS if phase.scored else ()
     found = PhasePlan(
         name=phase.name,
@@ -177,8 +205,10 @@ def _phase_plan(
         # Scores of private patients are a release of their own: none leave a private run.
         metrics=() if privacy else (*scores, *TRAIN_METRICS),
         max_norm=own.max_norm,
-        coordinate_drift=privacy.coordinate_drift if privacy else own.coordinate_drift,
-        coordinate_noise=privacy.coordinate_noise if privacy else 0.0,
+        coordinate_drift=min(own.coordinate_drift, moving * privacy.coordinate_drift)
+        if privacy
+        else own.coordinate_drift,
+        coordinate_noise=noisy * privacy.coordinate_noise if privacy else 0.0,
     )
     if privacy is None:
         return found
@@ -191,3 +221,12 @@ def _phase_plan(
         norm_bound=alone.quantiser(manifest).norm_bound,
     )
     return replace(found, noise_floor=floor)
+
+
+def _largest_shares(
+    learner: Learner, phase: Phase, module: nn.Module, train: TrainPlan
+) -> tuple[float, float]:
+    """Return the largest share, at least 1, of the plan's rate: of what bears noise, of all."""
+    noisy = max((1.0, *(learner.rate_share(name) for name in phase.trained(module))))
+    rate = 1.0 if train.free_rate is None else train.free_rate / train.learning_rate
+    return noisy, max((noisy, *(rate * learner.rate_share(name) for name in phase.free(module))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -37,6 +38,7 @@ class Shape(Phase):
     """Trains everything but the head, on a loss of no findings."""
 
     name: ClassVar[str] = "shape"
+    train_defaults = MappingProxyType({"batch_size": 16, "epochs": 2, "final_share": 0.5})
 
     def __init__(self, learner: ConvolutionalLearner) -> None:
         self._learner = learner
@@ -83,6 +85,20 @@ def test_the_learners_own_schedule_holds_where_nobody_says_otherwise() -> None:
     assert PhaseTerms.of_config(supervised) == PhaseTerms(name=SUPERVISED, round=1, rounds=3)
     assert shape["metrics"] == sorted(TRAIN_METRICS)
     assert supervised["metrics"] == sorted((*LOCAL_METRICS, *TRAIN_METRICS))
+
+
+def test_what_suits_a_phase_holds_where_nobody_says_otherwise() -> None:
+    def of(settings: Settings, number: int) -> list[object]:
+        train = plan_of(settings).config(MANIFEST, number)["train"]
+        assert isinstance(train, dict)
+        return [train[name] for name in ("batch_size", "epochs", "final_share")]
+
+    assert of(OPEN, 1) == [16, 2, 0.5]
+    assert of(OPEN, 3) == [32, 1, 0.1]
+    own = replace(OPEN, batch_size=8, train_options={"final_share": 0.2})
+    assert of(own, 1) == [8, 2, 0.2]
+    table = {"name": "shape", "rounds": 5, "epochs": 3, "train_options": {"final_share": 0.3}}
+    assert of(replace(own, phases=[table]), 1) == [8, 3, 0.3]
 
 
 def test_one_round_has_one_phase() -> None:
