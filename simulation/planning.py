@@ -66,7 +66,7 @@ def server_rule(settings: Settings) -> ServerRule:
     except TypeError:
         raise ConfigError("the setting server has name, rate, beta1, beta2 and tau") from None
     if rule.adaptive and settings.epsilon:
-        # The screen's floor of noise counts every coordinate, and moments bear none.
+        # It would be post-processing of private sums, but is not tried: docs/adr/0012.
         raise ConfigError(
             f"the server's rule {rule.name} is for runs without privacy (epsilon off)"
         )
