@@ -12,13 +12,14 @@ from client.data.uncertainty import Policy
 from client.data_terms import DataTerms
 from client.dpsgd import PrivateOutcome
 from client.hospital_log import note
-from client.learners import get_learner, module_to_model
+from client.learners import get_learner, module_to_model, registry
 from client.learners.interface import Learner
 from client.privacy_plan import MIN_COHORT, plan_noise
 from client.private_trainer import PrivateTrainer
 from client.train import TrainPlan
 from ledger.errors import CohortTooSmall, PolicyViolation, ThoracleError, UnsupportedModule
 from ledger.manifest import Manifest, Model
+from tests.client.phases import SIDE, Toy
 
 PATIENTS = 30
 
@@ -99,3 +100,29 @@ def test_zeroed_gradients_are_noted_at_home_and_nowhere_else(
     log = tmp_path / "hospital.log"
     assert "5 gradients were not finite" in log.read_text()
     assert log.stat().st_mode & 0o077 == 0
+
+
+def test_a_private_round_of_a_phase_gives_what_travels_in_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        registry, "BUILT_IN", {**registry.BUILT_IN, "toy": "tests.client.phases:Toy"}
+    )
+    toy = Toy()
+    travels = toy.phase("adversarial").travels(toy.build(0))
+    config = config_of(toy) | {
+        "phase": {"name": "adversarial", "round": 1, "rounds": 1},
+        "travels": list(travels),
+    }
+    generator = np.random.default_rng(0)
+    made = replace(
+        trainer(), pixels=generator.integers(0, 255, (40, 1, SIDE, SIDE), dtype=np.uint8)
+    )
+    made.check(config)
+    base = base_of(toy)
+    first, again = (made(dict(base), config, 3).model for _ in range(2))
+    assert tuple(first) == travels
+    assert all(np.array_equal(first[name], again[name]) for name in travels)
+    assert all(not np.array_equal(first[name], base[name]) for name in travels)
+    with pytest.raises(PolicyViolation, match="adversarial trains"):
+        made.check({**config, "travels": [name for name in travels if "critic" in name]})
