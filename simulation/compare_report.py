@@ -20,6 +20,7 @@ from ledger.errors import DataError
 from ledger.files import read_bounded
 from simulation.compare import CENTRAL, FORMAT
 from simulation.figures import figure, save_svg
+from simulation.settings import PHANTOMS
 
 _LIMIT = 1 << 24
 Record = dict[str, Any]
@@ -90,9 +91,11 @@ def rows_of(records: Sequence[Record]) -> tuple[Row, ...]:
     groups: dict[str, list[Record]] = {}
     for record in records:
         settings = {k: v for k, v in record["settings"].items() if k not in {"seed", "data"}}
-        # of other versions, a training is another one, not another seed
-        versions = sorted(record.get("versions", {}).items())
-        key = repr((record["mode"], record["variant"], sorted(settings.items()), versions))
+        # Of other versions or films, a training is another one, not another seed. Phantoms are
+        # drawn anew for every seed.
+        drawn = record["settings"].get("data") == PHANTOMS
+        other = (record.get("versions"), None if drawn else record.get("data"))
+        key = repr((record["mode"], record["variant"], sorted(settings.items()), other))
         groups.setdefault(key, []).append(record)
     try:
         return tuple(_row(group) for group in groups.values())

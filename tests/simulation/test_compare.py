@@ -219,8 +219,9 @@ def test_seeds_make_one_row_with_their_spread() -> None:
     assert rows[0].spread == pytest.approx(0.1)
     assert [rows[0].low, rows[0].high] == pytest.approx([0.55, 0.75])
     assert (rows[0].auc_ap, rows[0].auc_pa, rows[0].federated_auc) == (0.5, None, 0.61)
-    newer = record("federated", 0, 0.9) | {"versions": {"torch": "9"}}
-    assert [row.seeds for row in rows_of([record("federated", 0, 0.6), newer])] == [1, 1]
+    for odd in ({"versions": {"torch": "9"}}, {"data": {"train": "aa", "test": "bb"}}):
+        newer = record("federated", 0, 0.9) | odd
+        assert [row.seeds for row in rows_of([record("federated", 0, 0.6), newer])] == [1, 1]
     local = rows_of([record("federated", 0, None)])[0]
     assert (local.macro_auc, local.federated_auc) == (None, 0.61)
     assert "0.550 to 0.750" in markdown(rows)
