@@ -231,6 +231,13 @@ def test_bce_is_the_mean_over_all_labels() -> None:
     assert LOSSES["focal"](logits, labels).item() == pytest.approx(2 * np.log(2) / 4 / 4)
 
 
+def test_focal_loss_is_least_where_the_network_is_right() -> None:
+    odds = torch.tensor([[np.log(4.0)] * 2])  # p = 0.8
+    found = [LOSSES["focal"](odds, torch.tensor([[truth, -1]])).item() for truth in (1, 0)]
+    by_hand = (-(0.2**2) * np.log(0.8) / 2, -(0.8**2) * np.log(0.2) / 2)
+    assert found == pytest.approx(by_hand, rel=1e-5)
+
+
 def test_an_empty_draw_has_no_gradient() -> None:
     layer = StandardisedConv2d(2, 4, 3)
     found = per_sample_gradients(layer, [torch.zeros(0, 2, 8, 8)], torch.zeros(0, 4, 8, 8))
