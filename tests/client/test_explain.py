@@ -224,6 +224,21 @@ def test_every_kind_of_learner_has_a_place_to_look(name: str, size: int, blocks:
         assert 0.5 < maps.sum() <= 1 + 1e-5
 
 
+def test_the_critics_tokens_are_no_places_of_the_image() -> None:
+    learner = get_learner("ssganvit", labels=2)
+    module = learner.build(0).eval()
+    target = find_target(learner, module)
+    assert isinstance(target.layer, nn.LayerNorm)
+    assert target.grid is not None
+    films = images(1, learner.input_size)
+    maps = rollout_maps(module, target, films)
+    assert maps is not None
+    blocks = attention(module, target, films)
+    assert blocks[-1].shape[-1] > target.grid[0] * target.grid[1]  # there are others beside
+    assert 0.3 < maps.sum() < 1
+    assert grad_cam(learner, module, target, films, [1]).shape == (1, 1, *target.grid)
+
+
 def test_a_learner_may_say_itself_where_to_look() -> None:
     class Own(Made):
         def explain_at(self, module: nn.Module) -> Target:
