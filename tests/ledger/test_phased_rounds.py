@@ -10,17 +10,18 @@ from client.roles import TrainedUpdate
 from client.terms import RoundTerms
 from ledger.audit import audit
 from ledger.canonical import canonical_json
+from ledger.epsilon import Release, micro_epsilon
 from ledger.errors import PolicyViolation, SpecMismatch, UndeclaredOutput
 from ledger.manifest import Manifest, Model, decode_model
 from ledger.messages import AttestReply
 from ledger.report import report_record
 from ledger.report_html import render
 from ledger.server_rule import FEDADAM, ServerRule, moment_names
-from ledger.statement import Outcome
+from ledger.statement import Outcome, Unit
 from ledger.tensors import header
 from ledger.travels import update_manifest
 from tests.attacks.auditing import facts_of
-from tests.world import PHASED, World, initial_model
+from tests.world import PHASED, PRIVACY, World, initial_model
 
 SPANS = {1: ("conv.weight",), 2: ("head.bias", "norm"), 3: ("head.bias", "norm")}
 
@@ -60,6 +61,32 @@ def test_each_round_moves_its_part_and_nothing_else(tmp_path: Path, rule: str) -
     assert report.phases == {1: "body", 2: "head", 3: "head"}
     assert [item["phase"] for item in report_record(report)["rounds"]] == ["body", "head", "head"]
     assert render(report).count("<td>head</td>") == 2
+
+
+def test_one_accountant_serves_all_phases(tmp_path: Path) -> None:
+    """The mechanism is the run's in both phases; only how gradients are clipped differs."""
+    body, head = PHASED.plan.phases
+    privacy = {**PRIVACY, "clip_norm": 0.1}
+    phases = (replace(body, privacy={"clip_norm": 0.5}), head)
+    plan = replace(PHASED.plan, privacy=privacy, phases=phases)
+    world = World(tmp_path, replace(PHASED, plan=plan, unit=Unit.PATIENT))
+    clips = []
+    for number in (1, 2):
+        assert world.play().outcome is Outcome.SUM_VERIFIED
+        said = world.coordinator.bench.config(number)["privacy"]
+        assert isinstance(said, dict)
+        clips.append(said["clip_norm"])
+    assert clips == [0.5, 0.1]
+    report = audit(facts_of(world))
+    assert report.clean, report.failures
+    mechanism = {name: int(str(PRIVACY[name])) for name in ("noise_multiplier", "steps")}
+    release = Release(
+        noise_multiplier=mechanism["noise_multiplier"] / 10**6,
+        sample_rate=0.01,
+        steps=2 * mechanism["steps"],
+    )
+    expected = micro_epsilon([release], 1e-5) / 10**6
+    assert [item.spent for item in report.budgets] == pytest.approx([expected] * 3)
 
 
 def test_training_that_moves_another_part_is_never_sent(tmp_path: Path) -> None:
