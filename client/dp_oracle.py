@@ -25,6 +25,7 @@ from torch import Generator, Tensor, nn
 
 from client.dp_gradients import FunctionalGradients, HookedGradients
 from client.dp_modules import is_plain, mixes
+from client.learners.device import exact
 from client.learners.phase import Draws, Phase
 from ledger.errors import CoupledSamples, UnsupportedModule
 
@@ -69,10 +70,11 @@ def check_uncoupled(
     images = torch.randn((_SAMPLES, *image_shape), generator=generator).to(device)
     truth = (torch.rand((_SAMPLES, labels), generator=generator) < 0.3).to(torch.int8).to(device)
     model = copy.deepcopy(module)
-    if is_plain(phase):
-        difference = _hooked(model, phase, images, truth)
-    else:
-        difference = _functional(model, phase, images, truth, seed)
+    with exact(device):
+        if is_plain(phase):
+            difference = _hooked(model, phase, images, truth)
+        else:
+            difference = _functional(model, phase, images, truth, seed)
     if not difference <= _TOLERANCE:
         raise CoupledSamples(_COUPLED)
     return difference

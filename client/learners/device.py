@@ -79,6 +79,22 @@ def mixed(device: torch.device, *, wanted: bool) -> AbstractContextManager[objec
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
+def exact(device: torch.device) -> AbstractContextManager[object]:
+    """Compute in full float32 on a GPU too, whose convolutions round to TF32 (10 bits) otherwise.
+
+    For scores, and for the oracle: TF32's rounding is of the size of the coupling it looks for.
+    """
+    if device.type == CPU:
+        return nullcontext()
+    flags = torch.backends.cudnn
+    return flags.flags(
+        enabled=True,
+        benchmark=flags.benchmark,
+        deterministic=flags.deterministic,
+        allow_tf32=False,
+    )
+
+
 def pinned(tensor: Tensor, device: torch.device) -> Tensor:
     """Return the tensor in memory that a GPU copies from by itself; as it is for the processor."""
     return tensor if device.type == CPU else tensor.pin_memory()

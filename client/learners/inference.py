@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from client.learners.determinism import deterministic
-from client.learners.device import ahead, choose, pinned, placed
+from client.learners.device import ahead, choose, exact, pinned, placed
 from client.learners.inputs import standardise
 from client.learners.interface import Learner
 from ledger.errors import DataError
@@ -49,7 +49,7 @@ def predict_logits(
 
     try:
         seeded = deterministic(seed=0, threads=threads, device=where)
-        with seeded, placed(module, where), torch.inference_mode():
+        with seeded, placed(module, where), exact(where), torch.inference_mode():
             for chunk in ahead(range(0, len(pixels), batch_size), fetch, where):
                 images = standardise(chunk.to(where, non_blocking=True))
                 images = images.contiguous(memory_format=torch.channels_last)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from client.learners.device import VARIABLE, ahead, choose, mixed, pinned, placed
+from client.learners.device import VARIABLE, ahead, choose, exact, mixed, pinned, placed
 from ledger.errors import ConfigError
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -44,6 +44,15 @@ def test_nothing_is_done_to_a_module_or_batch_for_the_processor() -> None:
         assert not torch.is_autocast_enabled("cpu")
         assert module(torch.zeros(1, 1, 4, 4)).dtype == torch.float32
     assert pinned(batch, CPU) is batch
+
+
+def test_scores_and_the_oracle_keep_all_bits_of_float32_on_a_gpu() -> None:
+    before = torch.backends.cudnn.allow_tf32
+    with exact(CPU):
+        assert torch.backends.cudnn.allow_tf32 is before
+    with exact(GPU):
+        assert torch.backends.cudnn.allow_tf32 is False
+    assert torch.backends.cudnn.allow_tf32 is before
 
 
 def test_batches_are_fetched_ahead_of_a_gpu_in_order() -> None:
