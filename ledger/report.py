@@ -77,7 +77,10 @@ def _name(report: AuditReport, who: str) -> str:
 def _rounds(report: AuditReport) -> Table:
     phase = ("phase",) if report.phases else ()
     columns = ("outcome", "committed", "accepted", "refused", "attested", "weight")
-    table = Table("round", *phase, *columns)
+    table = Table()
+    for name in ("round", *phase, *columns):
+        # In a narrow terminal other words are folded, so that a phase's name can be read.
+        table.add_column(name, no_wrap=name == "phase", overflow="fold")
     table.title, table.title_justify = "Rounds", "left"
     for past in report.history.rounds if report.history else ():
         item = round_record(report, past)
