@@ -122,15 +122,15 @@ class FunctionalGradients(Gradients):
         module.eval()
         super().__init__(module, phase)
         self._phase = phase
+        self._module = module
         self._generator = generator
         self._at_once = at_once
         self._carrier = GradSampleModuleNoOp(ImageLoss(module, phase), loss_reduction="sum")
 
     def draw(self, images: Tensor, labels: Tensor) -> Draws:
         """Draw what the losses of these images need beside them."""
-        module = cast("ImageLoss", self._carrier._module).module  # noqa: SLF001 - has no reader
         with torch.no_grad():
-            return self._phase.draw(module, images, labels, self._generator)
+            return self._phase.draw(self._module, images, labels, self._generator)
 
     def of(self, images: Tensor, labels: Tensor, draws: Draws) -> dict[str, Tensor]:
         """Return each parameter's gradients (B, ...), one an image."""

@@ -157,7 +157,7 @@ def _plain(
     learner: Learner, phase: Phase, module: nn.Module, images: Tensor, labels: Tensor
 ) -> Take:
     plan = TrainPlan.from_description(
-        {**getattr(phase, "train_defaults", {}), "warmup": 0.0, "batch_size": len(images)}
+        {**phase.train_defaults, "warmup": 0.0, "batch_size": len(images)}
     )
     module.train()
     draws, free = (Generator().manual_seed(seed) for seed in (1, 2))
