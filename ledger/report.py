@@ -79,8 +79,8 @@ def _rounds(report: AuditReport) -> Table:
     columns = ("outcome", "committed", "accepted", "refused", "attested", "weight")
     table = Table()
     for name in ("round", *phase, *columns):
-        # In a narrow terminal other words are folded, so that a phase's name can be read.
-        table.add_column(name, no_wrap=name == "phase", overflow="fold")
+        # In a narrow terminal other words are folded, so that these can be read.
+        table.add_column(name, no_wrap=name in {"phase", "outcome"}, overflow="fold")
     table.title, table.title_justify = "Rounds", "left"
     for past in report.history.rounds if report.history else ():
         item = round_record(report, past)

@@ -22,14 +22,16 @@ def markdown(folder: Path) -> str:
     if not rounds:
         raise EvidenceMissing(f"{folder} has no rounds in its metrics.csv")
     central = {row["round"]: row for row in table_rows(folder / "central.csv")}
-    head = ("round", "outcome", "accepted", "refused", "weight", "gas", "MiB up + down",
+    phase = ("phase",) if any(row.get("phase") for row in rounds) else ()
+    head = ("round", *phase, "outcome", "accepted", "refused", "weight", "gas", "MiB up + down",
             "federated macro AUC", "test macro AUC", "test, AP only", "test, PA only")  # fmt: skip
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for row in rounds:
         scored = central.get(row["round"], {})
         size = (int(row["bytes_up"]) + int(row["bytes_down"])) / 2**20
         cells = [
-            row["round"], row["outcome"].replace("_", " ").lower(), row["accepted"], row["refused"],
+            row["round"], *(row.get(name) or "–" for name in phase),
+            row["outcome"].replace("_", " ").lower(), row["accepted"], row["refused"],
             row["weight"], f"{int(row['gas']):,}", f"{size:.1f}", _auc(row.get("metric_auc")),
             *(_auc(scored.get(name)) for name in
               ("macro_auc", "macro_auc_AP", "macro_auc_PA")),
