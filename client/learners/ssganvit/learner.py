@@ -19,8 +19,6 @@ from ledger.errors import ConfigError
 
 _TRANSFORMER = "encoder.vit."
 _STEM = f"{_TRANSFORMER}patch_embed."
-_GENERATOR_RATE = 2.0
-"""The paper's: 2e-4 for the generator, 1e-4 for the critic."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +87,9 @@ class SSGANViTLearner(Options):
         return {name: count for name, count in counts.items() if count}
 
     def rate_share(self, parameter: str) -> float:
-        """Return twice the rate for the generator, and the smaller shares of blocks and stem."""
+        """Return the shares of the generator, and of the transformer's blocks and stem."""
         if parameter.startswith("generator."):
-            return _GENERATOR_RATE
+            return self.generator_rate
         if parameter.startswith(f"{_TRANSFORMER}blocks."):
             return self.block_rate
         if parameter.startswith(_STEM):

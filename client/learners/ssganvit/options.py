@@ -30,6 +30,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "penalty": (0.0, 1000.0),
     "finding_weight": (0.0, 100.0),
     "critic_steps": (1, 100),
+    "generator_rate": (0.01, 10.0),
     "rotation": (0.0, 100.0),
     "colour": (0.0, 100.0),
     "masked": (0.0, 100.0),
@@ -71,6 +72,7 @@ class Options(Learner):
         penalty: weight of the gradient penalty (Gulrajani et al. 2017: 10).
         finding_weight: of the findings in the critic's and the generator's loss.
         critic_steps: steps of the critic for one of the generator.
+        generator_rate: the generator's learning rate in those of the critic's (the paper's: 2).
         rotation, colour, masked, triplet, nt_xent: weights of the self-supervised tasks; 0: off.
         mask_share: of the cells that are hidden.
         bins: grey levels that a hidden segment is told apart by.
@@ -109,6 +111,7 @@ class Options(Learner):
     penalty: float = UNSET
     finding_weight: float = UNSET
     critic_steps: int = UNSET
+    generator_rate: float = UNSET
     rotation: float = UNSET
     colour: float = UNSET
     masked: float = UNSET

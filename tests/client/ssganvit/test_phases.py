@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
+from client.dp_oracle import check_uncoupled
 from client.learners.losses import masked_bce
 from client.learners.phase import Phase
 from client.learners.ssganvit.adversarial import finding_loss, generate
@@ -72,6 +73,13 @@ def test_an_image_s_gradient_is_its_own_and_comes_out_of_vmap(
         alone = torch.stack([single[parameter] for single in singles])
         assert torch.allclose(alone.mean(dim=0), mean, atol=2e-6 * max(largest, 1)), parameter
         assert torch.allclose(vmapped[parameter], alone, atol=1e-5 * max(largest, 1)), parameter
+
+
+@pytest.mark.parametrize("name", PHASES)
+def test_a_hospital_s_oracle_agrees(name: str) -> None:
+    learner = small()
+    module, phase = network(learner), learner.phase(name)
+    assert check_uncoupled(module, phase, image_shape=(1, 32, 32), labels=LABELS) < 1e-5
 
 
 @pytest.mark.parametrize("name", PHASES)
