@@ -1,40 +1,26 @@
 """One cell of a bench made, and what is kept of it: one JSON file.
 
-A central cell writes its curve after every epoch and puts its training down, so that a stopped one
-goes on; a federated one is a run folder, which goes on from its round.
+A central cell is trained here (``simulation.compare_central``); a federated one is a run folder,
+which goes on from its round.
 """
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from client.checkpoint import Cadence, Desk
-from client.learners.exchange import module_to_model
-from client.train import train
-from ledger.canonical import canonical_json, parse_json
 from ledger.errors import DataError
-from ledger.files import atomic_write, read_bounded
-from ledger.manifest import encode_model, model_digest
 from server.evaluate import TestSet, evaluate_model, read_model
-from simulation.cohorts import Cohorts, Shares, films_of, gather
+from simulation.cohorts import Cohorts, Shares, gather
 from simulation.compare import CENTRAL, FORMAT, Cell, versions
+from simulation.compare_central import RESAMPLES, Point, train_centrally
 from simulation.figures import table_rows
-from simulation.planning import learner_of, train_plan
-from simulation.prepare import initial_module
+from simulation.planning import learner_of
 from simulation.progress import Steps
 from simulation.stratify import stratified_split
-from simulation.testset import read_test_set, scored_on
+from simulation.testset import read_test_set
 from simulation.utility import GridRun, make
-
-_LIMIT = 1 << 24
-RESAMPLES = 1000
-CADENCE = Cadence(seconds=60.0)
-"""How often a central training is put down."""
-Point = dict[str, float | int | None]
-"""Of a curve: ``at`` (epoch or round), macro AUC, within AP and PA, seconds and bytes so far."""
 
 
 def gather_cell(cell: Cell, scratch: Path) -> Cohorts:
@@ -83,49 +69,8 @@ def run_cell(
         "data": data_digests(cohorts),
         "versions": versions(),
     }
-    work = _central if cell.mode == CENTRAL else _federated
+    work = train_centrally if cell.mode == CENTRAL else _federated
     return {**about, **work(cell, cohorts, folder, steps)}
-
-
-def _central(cell: Cell, cohorts: Cohorts, folder: Path, steps: Steps) -> dict[str, object]:
-    settings, rows = cell.settings, cohorts.hospitals[0]
-    if cohorts.test is None:
-        raise DataError("there is no test list")
-    learner = learner_of(settings, cohorts.train.vocabulary)
-    module = initial_module(settings, learner, cohorts.train.vocabulary)
-    test = scored_on(cohorts.test, films_of(settings, cohorts.test))
-    pixels = films_of(settings, cohorts.train)[rows.train]
-    labels = cohorts.train.label_matrix()[rows.train]
-    plan, seed = train_plan(settings), settings.seed + 1
-    base = module_to_model(module, learner.shared(module))
-    curve = _Curve(folder / "curve.json")
-    folder.mkdir(parents=True, exist_ok=True)
-    desk = Desk(folder=folder, data=(pixels, labels), cadence=CADENCE)
-    bound = {"learner": learner.describe(), "plan": plan.describe()}
-    every = -(-len(pixels) // plan.batch_size)
-
-    def heard(done: int, total: int) -> None:
-        if done % every == 0:
-            epoch = done // every
-            model = module_to_model(module, learner.shared(module))
-            curve.add(epoch, evaluate_model(model, learner, test, resamples=0), bytes_=0)
-            steps.say(f"  {cell.name}: epoch {epoch} of {total // every}: {curve.told()}")
-
-    train(
-        module, learner, pixels, labels, plan, seed=seed, progress=heard,
-        checkpoint=desk.checkpoint(base, bound, seed),
-    )  # fmt: skip
-    model = module_to_model(module, learner.shared(module))
-    desk.clear()
-    return {
-        **_scores(evaluate_model(model, learner, test, resamples=RESAMPLES)),
-        "parameters": sum(parameter.numel() for parameter in module.parameters()),
-        "images": len(pixels),
-        "curve": curve.points,
-        "seconds": curve.seconds,
-        "bytes": 0,
-        "model": model_digest(encode_model(model)).hex(),
-    }
 
 
 def _federated(cell: Cell, cohorts: Cohorts, folder: Path, steps: Steps) -> dict[str, object]:
@@ -168,53 +113,6 @@ def _federated(cell: Cell, cohorts: Cohorts, folder: Path, steps: Steps) -> dict
         "bytes": int(moved),
         "model": chosen.path.stem,
     }
-
-
-class _Curve:
-    """A central training's scores by epoch, durable after each."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.points: list[Point] = []
-        if path.is_file():
-            found = parse_json(read_bounded(path, _LIMIT), _LIMIT)
-            self.points = found if isinstance(found, list) else []
-        self._before = float(self.points[-1]["seconds"] or 0) if self.points else 0.0
-        self._start = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        """Of training and scoring, over all sittings; what was lost with a stop is not in it."""
-        return float(self.points[-1]["seconds"] or 0) if self.points else 0.0
-
-    def add(self, epoch: int, found: Any, *, bytes_: int) -> None:
-        """Add an epoch's point, over any that it repeats."""
-        within = {view: scores.macro_auc for view, scores in found.within.items()}
-        kept = [point for point in self.points if int(point["at"] or 0) < epoch]
-        self.points = [
-            *kept,
-            {
-                "at": epoch,
-                "macro_auc": found.overall.macro_auc,
-                "macro_auc_AP": within.get("AP"),
-                "macro_auc_PA": within.get("PA"),
-                "seconds": round(self._before + time.monotonic() - self._start, 3),
-                "bytes": bytes_,
-            },
-        ]
-        atomic_write(self._path, canonical_json(self.points))
-
-    def told(self) -> str:
-        """Return the last point in words."""
-        last = self.points[-1]
-        return ", ".join(
-            f"{name} {'–' if last[key] is None else f'{last[key]:.3f}'}"
-            for name, key in (
-                ("macro AUC", "macro_auc"),
-                ("within AP", "macro_auc_AP"),
-                ("within PA", "macro_auc_PA"),
-            )
-        )
 
 
 def _scores(found: Any) -> dict[str, object]:

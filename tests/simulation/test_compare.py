@@ -15,11 +15,13 @@ from client.checkpoint import Cadence
 from client.data.nih import load_nih
 from client.data.records import FINDINGS, Cohort, Record
 from ledger.errors import ConfigError, DataError
-from simulation import compare_cells
+from simulation import compare_cells, compare_central
 from simulation.compare import CENTRAL, PRIVATE, read_cells
+from simulation.compare_central import spans_of, train_centrally
 from simulation.compare_command import compare
 from simulation.compare_report import HEADS, markdown, read_records, rows_of
 from simulation.phantoms import write_phantoms
+from simulation.planning import learner_of
 from simulation.progress import Steps
 from simulation.stratify import stratified_split
 from tests.simulation.asking import ask
@@ -132,7 +134,7 @@ ONE = CENTRAL_ONLY.replace('["plain", "focal"]', '["plain"]')
 def test_a_grid_is_made_once_and_told_of(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compare_cells, "RESAMPLES", 20)
+    monkeypatch.setattr(compare_central, "RESAMPLES", 20)
     grid, bench = write(tmp_path, ONE), tmp_path / "bench"
     found = json.loads(ask(compare, grid, "--out", bench, "--data", data, "--json"))
     assert len(found) == 1
@@ -164,12 +166,12 @@ def test_a_grid_is_made_once_and_told_of(
 def test_a_stopped_cell_goes_on_to_the_same_model(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compare_cells, "CADENCE", Cadence(seconds=1e9, steps=1))
-    monkeypatch.setattr(compare_cells, "RESAMPLES", 20)
+    monkeypatch.setattr(compare_central, "CADENCE", Cadence(seconds=1e9, steps=1))
+    monkeypatch.setattr(compare_central, "RESAMPLES", 20)
     cell = read_cells(write(tmp_path, ONE), str(data))[0]
     cohorts = compare_cells.gather_cell(cell, tmp_path / "scratch")
     quiet = Steps(quiet=True)
-    whole = compare_cells._central(cell, cohorts, tmp_path / "whole", quiet)
+    whole = train_centrally(cell, cohorts, tmp_path / "whole", quiet)
 
     class Stop(Exception):
         pass
@@ -180,13 +182,61 @@ def test_a_stopped_cell_goes_on_to_the_same_model(
                 raise Stop
 
     with pytest.raises(Stop):
-        compare_cells._central(cell, cohorts, tmp_path / "stopped", Stopping(quiet=True))
+        train_centrally(cell, cohorts, tmp_path / "stopped", Stopping(quiet=True))
     assert len(json.loads((tmp_path / "stopped" / "curve.json").read_text())) == 1
     assert (tmp_path / "stopped" / "checkpoint").is_file()
-    again = compare_cells._central(cell, cohorts, tmp_path / "stopped", quiet)
+    again = train_centrally(cell, cohorts, tmp_path / "stopped", quiet)
     assert [point["at"] for point in again["curve"]] == [1, 2]  # type: ignore[attr-defined]
     assert again["model"] == whole["model"]
     assert again["evaluation"] == whole["evaluation"]
+
+
+PHASED = """
+[settings]
+size = 32
+learner_options = { preset = "demo" }
+[modes.central]
+epochs = 3
+[grid]
+learner = ["ssganvit"]
+mode = ["central"]
+"""
+
+
+def test_a_central_cell_goes_through_its_learner_s_phases(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare_central, "RESAMPLES", 20)
+    cell = read_cells(write(tmp_path, PHASED), str(data))[0]
+    cohorts = compare_cells.gather_cell(cell, tmp_path / "scratch")
+    spans = list(spans_of(cell.settings, learner_of(cell.settings)))
+    assert [span.phase.name for span in spans] == [
+        "adversarial", "self_supervised", "supervised",
+    ]  # fmt: skip
+    assert [(span.before, span.plan.epochs) for span in spans] == [(0, 1), (1, 1), (2, 1)]
+    quiet = Steps(quiet=True)
+    whole = train_centrally(cell, cohorts, tmp_path / "whole", quiet)
+    assert not list((tmp_path / "whole").glob("*.safetensors"))
+
+    class Stop(Exception):
+        pass
+
+    class Stopping(Steps):
+        def say(self, what: str) -> None:
+            if "epoch 2" in what:
+                raise Stop
+
+    with pytest.raises(Stop):
+        train_centrally(cell, cohorts, tmp_path / "stopped", Stopping(quiet=True))
+    assert [path.name for path in (tmp_path / "stopped").glob("*.safetensors")] == [
+        "adversarial-0.safetensors"
+    ]
+    again = train_centrally(cell, cohorts, tmp_path / "stopped", quiet)
+    assert again["model"] == whole["model"]
+    curve: Any = again["curve"]
+    assert [(point["at"], point["macro_auc"] is None) for point in curve] == [
+        (1, True), (2, True), (3, False),
+    ]  # fmt: skip
 
 
 def test_a_bench_needs_a_test_list(tmp_path: Path) -> None:
