@@ -114,3 +114,7 @@ class Keystream:
         """
         high = (self.words(len(bounds)) >> np.uint64(32)).astype(np.uint64)
         return ((high * bounds.astype(np.uint64)) >> np.uint64(32)).astype(np.int64)
+
+    def seed(self) -> int:
+        """Return a uniform 63-bit seed for a generator whose draws must not be known either."""
+        return int(self.words(1)[0]) >> 1

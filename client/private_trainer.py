@@ -30,7 +30,7 @@ from client.noise import Keystream
 from client.optimisers import free_steps
 from client.privacy_plan import PrivacyPlan
 from client.roles import Config, TrainedUpdate
-from client.train import DRAWS, FREE, seed_of
+from client.train import DRAWS, DROPOUT, FREE, MOTION, seed_of
 from client.trainer import (
     fits,
     learner_of,
@@ -110,7 +110,7 @@ class PrivateTrainer:
         Args:
             base: the model to start from.
             config: the round's configuration.
-            seed: fixes augmentation and dropout; never noise or sampling.
+            seed: of a test's keystream (``insecure_seed``); fixes nothing where noise is secret.
 
         Raises:
             PrivacyError: too few patients, or a module or loss that couples samples.
@@ -120,9 +120,13 @@ class PrivateTrainer:
         learner, module = start_from(base, config)
         phase, local, units = phase_of(learner, config), plan_of(config), self._units(unit)
         names = travelling(learner, phase, config)
+        keystream = self._keystream(seed)
+        # Images move and are drawn for in the order of a batch, so one patient more shifts what the
+        # others get. Who knew this seed would see that; with a secret one, what the others get is
+        # as likely as what they would have had, and the patient's own term is all that differs.
+        hidden = keystream.seed()
         motion, draws, generated = (
-            Generator().manual_seed(each)
-            for each in (seed, seed_of(seed, DRAWS), seed_of(seed, FREE))
+            Generator().manual_seed(seed_of(hidden, stream)) for stream in (MOTION, DRAWS, FREE)
         )
         moves, device = local.augmentation.moves, choose()
 
@@ -135,7 +139,8 @@ class PrivateTrainer:
                 images = moved(images)
             return images, torch.from_numpy(self.labels[rows]).to(device)
 
-        seeded = deterministic(seed=seed, threads=local.threads, device=device)
+        dropped = seed_of(hidden, DROPOUT)
+        seeded = deterministic(seed=dropped, threads=local.threads, device=device)
         with seeded, placed(module, device):
             outcome = train_private(
                 module,
@@ -148,7 +153,7 @@ class PrivateTrainer:
                     (learner.channels, learner.input_size, learner.input_size),
                     learner.labels,
                 ),
-                keystream=self._keystream(seed),
+                keystream=keystream,
                 draws=draws,
                 free=free_steps(
                     module, learner, phase, local, generator=generated, count=local.batch_size

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import Generator
 
 from client.data.uncertainty import Policy
 from client.data_terms import DataTerms
@@ -126,3 +128,25 @@ def test_a_private_round_of_a_phase_gives_what_travels_in_it(
     assert all(not np.array_equal(first[name], base[name]) for name in travels)
     with pytest.raises(PolicyViolation, match="adversarial trains"):
         made.check({**config, "travels": [name for name in travels if "critic" in name]})
+
+
+def test_what_is_drawn_for_images_is_as_secret_as_the_noise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else who knew the round's seed would see, in all others' draws, that a patient is there."""
+    seeds: list[tuple[int, int, int]] = []
+
+    def drawn(*_arguments: object, motion: Generator, draws: Generator, **_: object) -> object:
+        dropout = torch.initial_seed()
+        seeds.append((motion.initial_seed(), draws.initial_seed(), dropout))
+        return PrivateOutcome(steps=2, drawn=0, refused=0, insecure=False)
+
+    monkeypatch.setattr("client.private_trainer.train_private", drawn)
+    base, config = base_of(CNN), config_of(CNN)
+    for made in (replace(trainer(), insecure_seed=None), trainer()):
+        for _ in range(2):
+            made(base, config, 7)
+    secret, again, known, same = seeds
+    assert all(a != b for a, b in zip(secret, again, strict=True))
+    assert known == same
+    assert len(set(secret)) == 3
