@@ -60,7 +60,8 @@ class Span:
 
 def spans_of(settings: Settings, learner: Learner) -> Iterator[Span]:
     """Yield the phases of a central training, in order."""
-    tables = schedule_of(replace(settings, rounds=settings.epochs), learner)
+    whole = settings if settings.phases else replace(settings, rounds=settings.epochs)
+    tables = schedule_of(whole, learner)
     if not tables:
         phase = learner.phase(learner.phases[-1])
         yield Span(phase=phase, plan=train_plan(settings), before=0)
