@@ -21,6 +21,7 @@ import torch
 from client.gpu_measure import Setup, measure, noise_source
 from client.learners import get_learner
 from client.learners.device import AUTO, CPU, CUDA, choose
+from ledger.files import atomic_write
 
 _TINY: dict[str, dict[str, Any]] = {
     "vit": {"width": 32, "depth": 1, "heads": 2},
@@ -98,7 +99,7 @@ def main(words: Sequence[str] | None = None) -> int:
     found = measure_all(setup, names, size=asked.size, tiny=asked.tiny)
     sys.stdout.write(table(found) + "\n")
     if asked.json is not None:
-        asked.json.write_text(json.dumps(found, indent=1) + "\n")
+        atomic_write(asked.json, json.dumps(found, indent=1).encode() + b"\n")
     return 0 if found["fell"] else 1
 
 

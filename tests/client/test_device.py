@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 import threading
@@ -104,6 +105,7 @@ def test_the_gpu_check_needs_torch_timm_and_opacus_only(tmp_path: Path) -> None:
     words = ["--tiny", "--device", "cpu", "--batch", "2", "--steps", "1", "--json", str(path)]
     done = subprocess.run(  # noqa: S603 - our own interpreter
         [sys.executable, "-c", HIDING.format(words=ABSENT), *words],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},  # beside other tests, more are slower
         capture_output=True,
         text=True,
         check=False,
