@@ -108,7 +108,7 @@ class FunctionalGradients(Gradients):
     Args:
         module: trained in place; put into evaluation mode.
         phase: gives the loss and its draws.
-        generator: where draws come from; on the processor. It need not be secret.
+        generator: where draws come from; on the processor. Its seed is as secret as the noise.
         at_once: images mapped together; None: ``AT_ONCE`` on a processor, all of them on a GPU.
 
     Raises:
