@@ -29,8 +29,8 @@ class Course:
         optimiser: its private optimiser.
         checkpoint: where the round is put down; None: nowhere.
         others: optimisers that never see an image (a generator's), put down with the rest.
-        generators: by name, those that augmentation and draws come from, put down as well. Their
-            randomness need not be secret: the guarantee holds whatever they draw.
+        generators: by name, those that augmentation and draws come from, put down as well:
+            they are secret from everybody else (docs/adr/0011-privacy.md), not from this home.
         done: steps taken so far.
     """
 

@@ -118,7 +118,8 @@ def train_private(
         input_shape: ((C, S, S), L) for the microbatch oracle's random images.
         public_units: bucketed number of units, the public part of the mean's denominator.
         keystream: secret randomness for which units a step takes, and for the noise.
-        draws: where the phase's own random choices come from; they need not be secret.
+        draws: where the phase's own random choices come from; seeded as secretly as the noise
+            (docs/adr/0011-privacy.md).
         free: steps on generated input alone, after each private step; it costs no privacy.
         augment: random transformation of images, for ``plan.multiplicity`` above 1.
         rate_share: share of the learning rate of each named parameter. Clipping and noise are the
