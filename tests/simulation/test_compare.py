@@ -215,7 +215,10 @@ def test_a_central_cell_goes_through_its_learner_s_phases(
         "adversarial", "self_supervised", "supervised",
     ]  # fmt: skip
     assert [(span.before, span.plan.epochs) for span in spans] == [(0, 1), (1, 1), (2, 1)]
-    tables = [{"name": "adversarial", "rounds": 2, "epochs": 3}, {"name": "supervised", "rounds": 4}]
+    tables = [
+        {"name": "adversarial", "rounds": 2, "epochs": 3},
+        {"name": "supervised", "rounds": 4},
+    ]
     other = replace(cell.settings, rounds=6, phases=tables)
     spans = list(spans_of(other, learner_of(other)))
     assert [(span.before, span.plan.epochs) for span in spans] == [(0, 6), (6, 4)]
