@@ -5,6 +5,7 @@ One file, so that the undisturbed run that all of these look at is made once.
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -91,8 +92,8 @@ def test_a_run_stopped_twice_ends_in_the_models_of_an_undisturbed_run(
 
     done = thoracle("simulate", "--resume", "run", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    rows = (tmp_path / "run" / "metrics.csv").read_text().splitlines()[1:]
-    assert [row.split(",")[1] for row in rows] == ["SUM_VERIFIED"] * 2
+    rows = csv.DictReader((tmp_path / "run" / "metrics.csv").read_text().splitlines())
+    assert [row["outcome"] for row in rows] == ["SUM_VERIFIED"] * 2
     assert model_names(tmp_path / "run") == model_names(undisturbed / "one")
     audit = thoracle("audit", "verify", "run", cwd=tmp_path)
     assert audit.returncode == 0, audit.stdout
