@@ -98,7 +98,7 @@ def erase(store: RunStore, plan: Erasure) -> None:
             remove(where.path(digest))
 
 
-def destroy_keys(run: Path, *, reason: str, time: int) -> tuple[str, ...]:
+def destroy_keys(run: Path, *, reason: str, time: int) -> None:
     """Destroy every sealing key of a run: nothing sealed to them opens ever again.
 
     Args:
@@ -106,10 +106,8 @@ def destroy_keys(run: Path, *, reason: str, time: int) -> tuple[str, ...]:
         reason: one line for the auditor; it stands on the tombstone.
         time: Unix seconds.
     """
-    paths = key_files(run)
-    for path in paths:
+    for path in key_files(run):
         destroy_seal_key(path, reason=reason, time=time)
-    return tuple(path.name for path in paths)
 
 
 def key_files(run: Path) -> tuple[Path, ...]:

@@ -39,10 +39,21 @@ def _norm(kind: str, channels: int) -> nn.Module:
 
 
 class ConvolutionalStem(nn.Module):
-    """Three or four stride-2 convolutions: (B, 1, S, S) -> tokens (B, (S/patch)², D)."""
+    """Three or four stride-2 convolutions: (B, 1, S, S) -> tokens (B, (S/patch)², D).
+
+    The arguments are those of timm's ``embed_layer``, which passes more than are needed, and
+    ``norm``.
+    """
 
     def __init__(
-        self, *, img_size: int, patch_size: int, in_chans: int, embed_dim: int, norm: str
+        self,
+        *,
+        img_size: int,
+        patch_size: int,
+        in_chans: int,
+        embed_dim: int,
+        norm: str,
+        **_unused: object,
     ) -> None:
         super().__init__()
         side = img_size // patch_size
@@ -133,7 +144,7 @@ class VisionTransformerLearner(Learner):
             global_pool="avg",
             pos_embed="none",
             norm_layer=nn.LayerNorm,
-            embed_layer=partial(_stem, norm=self.stem_norm),
+            embed_layer=partial(ConvolutionalStem, norm=self.stem_norm),
         )
         return module
 
@@ -143,22 +154,3 @@ class VisionTransformerLearner(Learner):
         if not isinstance(head, nn.Linear):
             raise ConfigError("this module is not of the learner vit")
         return head
-
-
-def _stem(
-    *,
-    img_size: int,
-    patch_size: int,
-    in_chans: int,
-    embed_dim: int,
-    norm: str,
-    **_unused: object,
-) -> ConvolutionalStem:
-    """Adapt timm's ``embed_layer`` call, which passes more than the stem needs."""
-    return ConvolutionalStem(
-        img_size=img_size,
-        patch_size=patch_size,
-        in_chans=in_chans,
-        embed_dim=embed_dim,
-        norm=norm,
-    )

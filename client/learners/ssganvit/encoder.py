@@ -133,18 +133,5 @@ class Encoder(nn.Module):
 def _stem(name: str) -> object:
     """Return what timm calls to make the stem."""
     if name == CONVOLUTIONAL:
-        return partial(_convolutional, norm="group")
+        return partial(ConvolutionalStem, norm="group")
     return MobileStem
-
-
-def _convolutional(
-    *, img_size: int, patch_size: int, in_chans: int, embed_dim: int, norm: str, **_unused: object
-) -> ConvolutionalStem:
-    """Adapt timm's call, which passes more than the stem needs."""
-    return ConvolutionalStem(
-        img_size=img_size,
-        patch_size=patch_size,
-        in_chans=in_chans,
-        embed_dim=embed_dim,
-        norm=norm,
-    )
