@@ -8,6 +8,7 @@ anything said of the finding), *negation* (is it ruled out) and *uncertainty*; a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,20 +147,21 @@ def read_reference(path: Path, columns: Columns | None = None) -> Reference:
     reference: dict[str, dict[str, int]] = {}
     lines: dict[str, int] = {}
     findings: set[str] = set()
-    for number, (line, row) in enumerate(csv_rows(path), 1):
-        if columns.split is not None and row.get("split") != columns.split:
-            continue
-        name = row_name(path, row, columns.name, number)
-        if name in reference:
-            raise DataError(f"{path} line {line} labels the report of line {lines[name]} again")
-        lines[name] = line
-        compact = row.get("labels")
-        stated = _wide(row) if compact is None else _compact(compact)
-        where = f"{path} line {line}"
-        reference[name] = {finding: _label(text, where) for finding, text in stated}
-        findings.update(name for name, _text in stated)
-        if compact is not None:
-            findings.update(set(COLUMNS) - {NO_FINDING})
+    with closing(csv_rows(path)) as rows:
+        for number, (line, row) in enumerate(rows, 1):
+            if columns.split is not None and row.get("split") != columns.split:
+                continue
+            name = row_name(path, row, columns.name, number)
+            if name in reference:
+                raise DataError(f"{path} line {line} labels the report of line {lines[name]} again")
+            lines[name] = line
+            compact = row.get("labels")
+            stated = _wide(row) if compact is None else _compact(compact)
+            where = f"{path} line {line}"
+            reference[name] = {finding: _label(text, where) for finding, text in stated}
+            findings.update(name for name, _text in stated)
+            if compact is not None:
+                findings.update(set(COLUMNS) - {NO_FINDING})
     if not findings & set(COLUMNS):
         raise DataError(f"{path} labels none of the findings that reports are labelled with")
     return Reference(reference, lines, tuple(name for name in COLUMNS if name in findings))

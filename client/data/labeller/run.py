@@ -6,7 +6,7 @@ import csv
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -65,8 +65,7 @@ def label_all(
     kept: dict[str, dict[str, int]] = {}
     present = dict.fromkeys(COLUMNS, 0)
     number = 0
-    stream_of = read_reports(reports, columns)
-    with _table(table) as stream:
+    with closing(read_reports(reports, columns)) as stream_of, _table(table) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["id", *COLUMNS])
         for report in watch(stream_of) if watch else stream_of:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import codecs
 import csv
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,7 +52,7 @@ class Columns:
     split: str | None = None
 
 
-def read_reports(path: Path, columns: Columns | None = None) -> Iterator[Report]:
+def read_reports(path: Path, columns: Columns | None = None) -> Generator[Report]:
     """Yield every report of a folder of .txt or .xml files, or of one .txt, .xml, .csv, .jsonl.
 
     Raises:
@@ -65,35 +66,36 @@ def read_reports(path: Path, columns: Columns | None = None) -> Iterator[Report]
         raise DataError(f"{path} is neither a file nor a folder of reports")
     elif path.suffix.lower() in (".txt", ".xml"):
         yield _file(path, path.parent)
-    elif path.suffix.lower() in (".jsonl", ".ndjson", ".json"):
-        yield from _rows(path, _json_rows(path), columns)
     else:
-        yield from _rows(path, csv_rows(path), columns)
+        lined = path.suffix.lower() in (".jsonl", ".ndjson", ".json")
+        with closing(_json_rows(path) if lined else csv_rows(path)) as rows:
+            yield from _rows(path, rows, columns)
 
 
-def csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+def csv_rows(path: Path) -> Generator[tuple[int, dict[str, str]]]:
     """Yield the line and the columns of every row of a CSV file with a header.
 
     Raises:
         DataError: missing, not CSV in UTF-8, without a header, or a row or line too long.
     """
     csv.field_size_limit(MAX_LINE)  # of the whole process; Python's own 131,072 is too short
-    reader = csv.reader(_lines(path), strict=True)
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        if not any(header) or len(set(header)) != len(header):
-            raise DataError(f"{path} has no header, or names a column twice")
-        for cells in reader:
-            if not cells:
-                continue
-            if len(cells) != len(header):
-                raise DataError(
-                    f"{path} line {reader.line_num} has {len(cells)} columns, "
-                    f"the header {len(header)}"
-                )
-            yield reader.line_num, dict(zip(header, cells, strict=True))
-    except csv.Error:
-        raise DataError(f"{path} line {reader.line_num} is not CSV, or too long") from None
+    with closing(_lines(path)) as lines:
+        reader = csv.reader(lines, strict=True)
+        try:
+            header = [name.strip() for name in next(reader, [])]
+            if not any(header) or len(set(header)) != len(header):
+                raise DataError(f"{path} has no header, or names a column twice")
+            for cells in reader:
+                if not cells:
+                    continue
+                if len(cells) != len(header):
+                    raise DataError(
+                        f"{path} line {reader.line_num} has {len(cells)} columns, "
+                        f"the header {len(header)}"
+                    )
+                yield reader.line_num, dict(zip(header, cells, strict=True))
+        except csv.Error:
+            raise DataError(f"{path} line {reader.line_num} is not CSV, or too long") from None
 
 
 def _folder(folder: Path) -> Iterator[Report]:
@@ -182,7 +184,7 @@ def _plain(name: str) -> str:
     return "_".join(name.lower().split())
 
 
-def _lines(path: Path) -> Iterator[str]:
+def _lines(path: Path) -> Generator[str]:
     """Yield a file's lines, none longer than ``MAX_LINE``."""
     number = 0
     try:
@@ -198,15 +200,16 @@ def _lines(path: Path) -> Iterator[str]:
         raise DataError(f"cannot read {path}: {error.strerror}") from None
 
 
-def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    for number, line in enumerate(_lines(path), 1):
-        if not line.strip():
-            continue
-        try:
-            value = parse_json(line.encode(), 4 * (MAX_LINE + 1))
-        except CodecError:
-            raise DataError(f"{path} line {number} is not JSON") from None
-        if not isinstance(value, dict):
-            raise DataError(f"{path} line {number} is not a JSON object")
-        plain = {k: "" if v is None else v for k, v in value.items()}
-        yield number, {k: str(v) for k, v in plain.items() if not isinstance(v, dict | list)}
+def _json_rows(path: Path) -> Generator[tuple[int, dict[str, str]]]:
+    with closing(_lines(path)) as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                value = parse_json(line.encode(), 4 * (MAX_LINE + 1))
+            except CodecError:
+                raise DataError(f"{path} line {number} is not JSON") from None
+            if not isinstance(value, dict):
+                raise DataError(f"{path} line {number} is not a JSON object")
+            plain = {k: "" if v is None else v for k, v in value.items()}
+            yield number, {k: str(v) for k, v in plain.items() if not isinstance(v, dict | list)}
