@@ -19,7 +19,8 @@ from client.app import answer
 from ledger.errors import ConfigError
 from server.app import run_rounds
 from server.results import RoundResult
-from simulation.flower import EXCHANGE_SLACK, bind, go_offline
+from simulation.flower import EXCHANGE_SLACK, go_offline
+from simulation.hospital_app import bind
 from simulation.progress import Steps
 from simulation.settings import PHANTOMS, Settings, settings_from
 

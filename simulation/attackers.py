@@ -22,7 +22,7 @@ from flwr.clientapp import ClientApp
 from client.app import ERROR_CODE, REPLY, answer
 from client.isolate import run_isolated
 from ledger.errors import ConfigError, ThoracleError
-from simulation.flower import bind
+from simulation.hospital_app import bind
 
 FAULTS = ("raise", "die", "hang", "rubbish")
 

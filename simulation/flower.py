@@ -1,8 +1,4 @@
-"""Flower's apps of a simulated federation, bound to one run folder.
-
-Under ``run_simulation`` Flower gives the apps no run configuration, so the run folder is bound
-here and handed on through the same setting that ``flwr run`` gives.
-"""
+"""The coordinator's Flower app, bound to one run folder, and the switches Flower and Ray need."""
 
 from __future__ import annotations
 
@@ -10,12 +6,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from flwr.app import Context, Message
-from flwr.app.user_config import UserConfig
-from flwr.clientapp import ClientApp
+from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from client.app import answer
 from server.app import run_rounds
 from server.results import RoundResult
 
@@ -36,33 +29,6 @@ def go_offline() -> None:
     """Set every switch; call it before Flower or Ray start a process."""
     for name, value in OFFLINE.items():
         os.environ.setdefault(name, value)
-
-
-def client_app(run: Path, hospital_timeout: float) -> ClientApp:
-    """Return the hospitals' app of one run folder."""
-    app = ClientApp()
-    bound: UserConfig = {"run": str(run), "hospital-timeout": float(hospital_timeout)}
-
-    @app.train()
-    def train(message: Message, context: Context) -> Message:
-        return answer(message, bind(context, bound), "train")
-
-    @app.evaluate()
-    def evaluate(message: Message, context: Context) -> Message:
-        return answer(message, bind(context, bound), "evaluate")
-
-    return app
-
-
-def bind(context: Context, bound: UserConfig) -> Context:
-    """Return the context with further run settings."""
-    return Context(
-        run_id=context.run_id,
-        node_id=context.node_id,
-        node_config=context.node_config,
-        state=context.state,
-        run_config={**context.run_config, **bound},
-    )
 
 
 def server_app(

@@ -24,7 +24,8 @@ from server.home import CoordinatorSpec
 from server.results import RoundResult
 from simulation.central import CentralScores
 from simulation.deployment import deploy
-from simulation.flower import EXCHANGE_SLACK, client_app, go_offline, server_app
+from simulation.flower import EXCHANGE_SLACK, go_offline, server_app
+from simulation.hospital_app import client_app
 from simulation.interrupt import stopped_by_interrupt
 from simulation.planning import round_plan
 from simulation.plots import plot_rounds
