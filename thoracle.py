@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 import typer
-from rich.markup import escape
 
-from ledger.console import emit_json, err
-from ledger.errors import ThoracleError
+from ledger.console import run
 
 
 def build_app() -> typer.Typer:
@@ -57,21 +53,8 @@ def build_app() -> typer.Typer:
 
 
 def main() -> None:
-    """Run the command line; exit 1 with one sentence on any deliberate error.
-
-    Where ``--json`` was asked for, the error is also a JSON document on standard output, so that
-    a program never reads nothing.
-    """
-    try:
-        build_app()()
-    except ThoracleError as error:
-        err.print(f"[bold red]{error.name}[/]: {escape(str(error))}", soft_wrap=True)
-        if "--json" in sys.argv[1:]:
-            emit_json({"error": error.name, "message": str(error)})
-        sys.exit(1)
-    except KeyboardInterrupt:
-        err.print("Interrupted.")
-        sys.exit(130)
+    """Run the command line; any deliberate error is one sentence and exit 1."""
+    run(build_app())
 
 
 if __name__ == "__main__":

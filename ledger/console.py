@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -21,6 +22,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from ledger.errors import ThoracleError
 
 T = TypeVar("T")
 
@@ -56,3 +59,21 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
         for item in items:
             yield item
             bar.advance(task)
+
+
+def run(act: Callable[[], object]) -> None:
+    """Run a command; exit 1 with one sentence on any deliberate error.
+
+    Where ``--json`` was asked for, the error is also a JSON document on standard output, so that
+    a program never reads nothing.
+    """
+    try:
+        act()
+    except ThoracleError as error:
+        err.print(f"[bold red]{error.name}[/]: {escape(str(error))}", soft_wrap=True)
+        if "--json" in sys.argv[1:]:
+            emit_json({"error": error.name, "message": str(error)})
+        sys.exit(1)
+    except KeyboardInterrupt:
+        err.print("Interrupted.")
+        sys.exit(130)

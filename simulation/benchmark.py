@@ -28,7 +28,7 @@ from client.learners.phase import Phase
 from client.noise import Keystream
 from client.plain_step import PlainSteps
 from client.train import TrainPlan
-from ledger.console import JsonFlag, emit_json, out
+from ledger.console import JsonFlag, emit_json, out, run
 
 LEARNERS = ("vit", "cnn", "ssganvit")
 
@@ -167,4 +167,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(lambda: typer.run(main))

@@ -21,6 +21,7 @@ from typing import Annotated
 import typer
 
 from ledger.canonical import canonical_json
+from ledger.console import run as run_command
 from ledger.errors import ConfigError
 from ledger.files import atomic_write
 from simulation.grid import combinations, overrides, section, word
@@ -158,4 +159,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(lambda: typer.run(main))

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from ledger.canonical import parse_json
+from ledger.console import run as run_command
 from ledger.errors import DataError
 from ledger.files import read_bounded
 from simulation.figures import figure, save_svg
@@ -163,4 +164,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(lambda: typer.run(main))
