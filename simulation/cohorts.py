@@ -1,9 +1,10 @@
 """Whose radiographs a simulated federation trains and is scored on.
 
 ``data`` names a folder of any kind of source, or several separated by commas, which are joined
-(``--partition source`` makes each a hospital). The model tells the 14 NIH findings, or with
-``findings = "union"`` all that any source labels. What a source does not label of them is unknown
-and masked; what it labels beside them is left out.
+(``--partition source`` makes each a hospital). The model tells the 14 NIH findings, with
+``findings = "union"`` all that any source labels, or with ``findings = "abnormal"`` one: whether
+there is any. What a source does not label of them is unknown and masked; what it labels beside them
+is left out.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from numpy.typing import NDArray
 
 from client.data.pipeline import HEAD, Preprocessing, prepared_as
 from client.data.preprocess import load_pixels
-from client.data.records import FINDINGS, Cohort
-from client.data.sources import has_list, load_sources
-from client.data.vocabulary import project, union
+from client.data.records import Cohort
+from client.data.sources import Subset, has_list, load_sources
+from client.data.uncertainty import Policy
+from client.data.vocabulary import ABNORMAL, project, union
 from ledger.errors import ConfigError, DataError
 from simulation.partition import Indices, partition, split_patients
 from simulation.phantoms import write_phantoms
@@ -63,10 +65,8 @@ def gather(settings: Settings, phantom_folder: Path) -> Cohorts:
     if settings.data == PHANTOMS:
         write_phantoms(phantom_folder, settings.patients, settings.seed, size=settings.size)
         roots = [phantom_folder]
-    loaded = load_sources(roots, "train", policy=settings.uncertain)
-    findings = union([loaded.vocabulary]) if settings.findings == "union" else FINDINGS
-    train = project(loaded, findings)
-    test = _test_cohort(settings, roots, findings)
+    train = _load(roots, "train", settings.known_findings, settings.uncertain)
+    test = _test_cohort(settings, roots, train.vocabulary)
     _no_shared_patients(train, test, separate=bool(settings.test))
     rows = partition(train, settings.hospitals, settings.partition, settings.seed)
     shares = []
@@ -136,9 +136,21 @@ def _test_cohort(settings: Settings, roots: list[Path], findings: tuple[str, ...
         same = any(root.resolve() == Path(settings.test).resolve() for root in roots)
         if same and not has_list(Path(settings.test), "test"):
             raise ConfigError("the folder to score on is trained on, and has no test list")
-        return project(load_sources([Path(settings.test)], "test"), findings)
+        return _load([Path(settings.test)], "test", findings)
     listed = [root for root in roots if has_list(root, "test")]
-    return project(load_sources(listed, "test"), findings) if listed else None
+    return _load(listed, "test", findings) if listed else None
+
+
+def _load(
+    roots: list[Path],
+    subset: Subset,
+    findings: tuple[str, ...] | None,
+    policy: str = Policy.IGNORE,
+) -> Cohort:
+    """Return the sources' radiographs under these findings; None: under all that they label."""
+    made = findings if findings and ABNORMAL in findings else None  # from each source's own labels
+    loaded = load_sources(roots, subset, policy=policy, vocabulary=made)
+    return project(loaded, union([loaded.vocabulary]) if findings is None else findings)
 
 
 def _no_shared_patients(train: Cohort, test: Cohort | None, *, separate: bool) -> None:

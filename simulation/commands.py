@@ -33,7 +33,8 @@ def simulate(
         str | None, Option(help="Folder to score centrally on; default: the data's test list.")
     ] = None,
     findings: Annotated[
-        str | None, Option(help="nih (its 14), or union: all that any source labels.")
+        str | None,
+        Option(help="nih (its 14), union (all that any source labels), or abnormal (any at all)."),
     ] = None,
     uncertain: Annotated[
         str | None,

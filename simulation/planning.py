@@ -38,14 +38,19 @@ _PLAN_SETTINGS = ("epochs", "batch_size", "learning_rate", "weight_decay")
 """Fields of the training plan that are settings of their own."""
 
 
-def learner_of(settings: Settings, findings: Sequence[str] = FINDINGS) -> Learner:
+def learner_of(settings: Settings, findings: Sequence[str] | None = None) -> Learner:
     """Return the learner the settings name, for these findings.
 
     A balanced loss takes its prior from the published label shares, unless it is given one.
 
+    Args:
+        settings: of the run.
+        findings: none for those that the settings name, which of a union are not known yet (NIH's).
+
     Raises:
         ConfigError: it is unknown, or an option is wrong.
     """
+    findings = findings or settings.known_findings or FINDINGS
     objective = _objective(settings)
     options = {"labels": len(findings), **objective, **settings.learner_options}
     if (options.get("balance") or options.get("local") == HEAD) and not options.get("prior"):

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from client.data.boxes import BOXES, Box, load_boxes
 from client.data.nih import Subset, load_nih
 from client.data.preprocess import load_pixels
+from client.data.vocabulary import ABNORMAL
 from client.learners.determinism import deterministic
 from client.learners.explain import grad_cam, peak
 from client.learners.inputs import standardise
@@ -139,6 +140,11 @@ def score(finding: str, peaks: Sequence[Point | None], boxes: Sequence[Sequence[
     )
 
 
+def _of(box: Box, finding: str) -> bool:
+    """Return whether a box is of a finding; every box is of something abnormal."""
+    return finding in {box.finding, ABNORMAL}
+
+
 def play(
     final: FinalModel,
     root: Path,
@@ -168,7 +174,7 @@ def play(
     boxes = [drawn[record.image_id] for record in films.records]
     told = final.chosen.findings
     pairs = {
-        name: [i for i, mine in enumerate(boxes) if any(box.finding == name for box in mine)]
+        name: [i for i, mine in enumerate(boxes) if any(_of(box, name) for box in mine)]
         for name in told
     }
     total = sum(map(len, pairs.values()))
@@ -190,6 +196,6 @@ def play(
             if progress is not None:
                 progress(done, total)
         if mine:
-            of_it = [[box for box in boxes[i] if box.finding == name] for i in mine]
+            of_it = [[box for box in boxes[i] if _of(box, name)] for i in mine]
             scores.append(score(name, peaks, of_it))
     return Game(scores=tuple(scores), grid=grid, outside=len(drawn) - len(rows))

@@ -9,11 +9,15 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
+from client.data.records import FINDINGS
 from client.data.uncertainty import Policy
+from client.data.vocabulary import ABNORMAL
 from ledger.errors import ConfigError
 from simulation.partition import parse_scheme
 from simulation.phase_settings import read_phases, rounds_of, settings_of
@@ -21,6 +25,9 @@ from simulation.phase_settings import read_phases, rounds_of, settings_of
 PHANTOMS = "phantoms"
 CONFIG_BYTES = 1 << 20
 MAX_EPSILON = 1000.0
+_FINDINGS: Final[Mapping[str, tuple[str, ...] | None]] = MappingProxyType(
+    {"nih": FINDINGS, "union": None, "abnormal": (ABNORMAL,)}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +42,8 @@ class Settings:
     test: str = ""
     """A folder for central scoring; empty: the data's own ``test_list.txt``, if it has one."""
     findings: str = "nih"
-    """What the model tells: ``nih`` (its 14 findings), or ``union`` (all that any source labels).
+    """What the model tells: ``nih`` (its 14 findings), ``union`` (all that any source labels), or
+    ``abnormal`` (one: whether there is any, ``client.data.vocabulary``).
 
     What a source does not label is unknown for its images, and masked."""
     uncertain: str = "ignore"
@@ -147,8 +155,8 @@ class Settings:
                 "uncertain labels that are selftrained depend on other patients, which a private"
                 " run's guarantee does not cover: use another policy, or epsilon off"
             )
-        if self.findings not in {"nih", "union"}:
-            raise ConfigError(f"findings are nih or union, not {self.findings!r}")
+        if self.findings not in _FINDINGS:
+            raise ConfigError(f"findings are nih, union or abnormal, not {self.findings!r}")
         if self.aggregation != "mean":
             raise ConfigError(
                 "aggregation is the weighted mean: a median, Krum or trimmed mean is another sum"
@@ -190,6 +198,11 @@ class Settings:
                 f"partition source makes each of the {sources} sources in data a hospital:"
                 f" say hospitals = {sources}"
             )
+
+    @property
+    def known_findings(self) -> tuple[str, ...] | None:
+        """What the model tells, in order; None of a union, which only the data know."""
+        return _FINDINGS[self.findings]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values."""

@@ -19,7 +19,7 @@ from client.data.nih import check_nih, load_nih
 from client.data.records import Cohort
 from client.data.table import check_table, load_table
 from client.data.uncertainty import Policy, resolve
-from client.data.vocabulary import join
+from client.data.vocabulary import join, project
 from ledger.errors import ConfigError, DataError
 
 Kind = Literal["nih", "chexpert", "dicom", "table"]
@@ -103,6 +103,7 @@ def load_sources(
     *,
     kind: str = "auto",
     policy: Policy | str = Policy.IGNORE,
+    vocabulary: Sequence[str] | None = None,
 ) -> Cohort:
     """Load one source as it is, or several as one cohort under the union of their vocabularies.
 
@@ -115,14 +116,17 @@ def load_sources(
         subset: as ``load_source``; a source without lists is taken whole.
         kind: as ``load_source``, for all of them.
         policy: as ``load_source``.
+        vocabulary: bring each source under this one before they are joined (``project``): what is
+            made from all that a source labels must be made while that can still be seen.
 
     Raises:
-        ConfigError, DataError: as ``load_source``.
+        ConfigError, DataError: as ``load_source``; a source labels nothing of the vocabulary.
     """
     cohorts = []
     for root in roots:
         listed = subset if subset and has_list(root, subset) else None
-        cohorts.append(load_source(root, listed, kind=kind, policy=policy))
+        cohort = load_source(root, listed, kind=kind, policy=policy)
+        cohorts.append(cohort if vocabulary is None else project(cohort, vocabulary))
     if len(cohorts) == 1:
         return cohorts[0]
     names = [cohort.source for cohort in cohorts]

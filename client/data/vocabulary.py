@@ -3,12 +3,25 @@
 A finding that a source does not label is unknown there, not absent: an NIH hospital's silence on
 fractures says nothing about fractures. Only names that their authors define alike are synonyms;
 wider and narrower terms (a mass is a lung lesion, not every lung lesion is a mass) stay apart.
+
+One finding is made from the others where a model tells it and a source does not label it:
+``Abnormal``, whether anything is found at all.
+
+    1 present      a finding that the source labels is present
+    0 absent       all that it labels are absent; or it says "No Finding", which also answers for
+                   what it leaves blank (as in CheXpert's tables: Irvin et al., AAAI 2019)
+   -2 uncertain    none is present, one is uncertain
+   -1 unknown      none is present, and the source is silent on one, or denies "No Finding"
+
+Support devices are no abnormality, and neither is "No Finding" itself (nor is it counted beside a
+device). What a source never labels does not count there, so sources are asked before they are
+joined: ``load_sources(..., vocabulary=...)``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from client.data.records import (
@@ -60,12 +73,17 @@ CANONICAL: tuple[str, ...] = (
 )
 """Known findings in the order a union lists them; others follow in order of appearance."""
 
+ABNORMAL = "Abnormal"
+"""Whether there is any finding; made from the others where a source does not label it."""
+NO_FINDING = "No_Finding"
+_NO_ABNORMALITY = frozenset({NO_FINDING, "Support_Devices"})
+
 
 def _plain(name: str) -> str:
     return re.sub(r"[\s_\-]+", " ", name.strip()).casefold()
 
 
-_MEANING = {_plain(name): name for name in CANONICAL}
+_MEANING = {_plain(name): name for name in (*CANONICAL, ABNORMAL, NO_FINDING)}
 _MEANING.update({_plain(s.name): s.canonical for s in SYNONYMS})
 
 
@@ -93,7 +111,8 @@ def project(cohort: Cohort, vocabulary: Sequence[str]) -> Cohort:
 
     A finding that the cohort does not label is UNKNOWN for all its images; one outside the
     vocabulary is left out. Two columns that mean the same are merged: present before uncertain
-    before absent before unknown.
+    before absent before unknown. ``Abnormal`` is made from all abnormalities that the cohort
+    labels, also those outside the vocabulary, unless it is labelled itself.
 
     Raises:
         DataError: the vocabulary names a finding twice, or shares none with the cohort.
@@ -101,11 +120,20 @@ def project(cohort: Cohort, vocabulary: Sequence[str]) -> Cohort:
     wanted = tuple(canonical(name) for name in vocabulary)
     if len(set(wanted)) != len(wanted):
         raise DataError("the agreed vocabulary names a finding twice")
-    own = [canonical(name) for name in cohort.vocabulary]
-    columns = [[i for i, name in enumerate(own) if name == want] for want in wanted]
-    if not any(columns):
+    columns: dict[str, list[int]] = {}
+    for i, name in enumerate(cohort.vocabulary):
+        columns.setdefault(canonical(name), []).append(i)
+    made = ABNORMAL in wanted and ABNORMAL not in columns
+    if not columns.keys() & set(wanted) and not (made and columns.keys() - _NO_ABNORMALITY):
         raise DataError(f"the {cohort.source} cohort labels none of the agreed findings")
-    records = tuple(replace(r, labels=_merge(r, columns)) for r in cohort.records)
+
+    def labels(record: Record) -> tuple[int, ...]:
+        merged = {name: _merge(record, places) for name, places in columns.items()}
+        if made:
+            merged[ABNORMAL] = _abnormal(merged)
+        return tuple(merged.get(name, UNKNOWN) for name in wanted)
+
+    records = tuple(replace(r, labels=labels(r)) for r in cohort.records)
     return replace(cohort, records=records, vocabulary=wanted)
 
 
@@ -139,10 +167,20 @@ def join(cohorts: Sequence[Cohort]) -> Cohort:
     return Cohort(records, union(c.vocabulary for c in cohorts), "+".join(sources))
 
 
-def _merge(record: Record, columns: list[list[int]]) -> tuple[int, ...]:
-    order = (PRESENT, UNCERTAIN, ABSENT)
-    labels = []
-    for column in columns:
-        stated = {record.labels[i] for i in column}
-        labels.append(next((value for value in order if value in stated), UNKNOWN))
-    return tuple(labels)
+def _merge(record: Record, places: list[int]) -> int:
+    """Return what columns of one meaning say together."""
+    stated = {record.labels[i] for i in places}
+    return next((label for label in (PRESENT, UNCERTAIN, ABSENT) if label in stated), UNKNOWN)
+
+
+def _abnormal(labels: Mapping[str, int]) -> int:
+    """Return whether anything is found, from a source's own labels by canonical name."""
+    found = {label for name, label in labels.items() if name not in _NO_ABNORMALITY}
+    for certain in (PRESENT, UNCERTAIN):
+        if certain in found:
+            return certain
+    nothing = labels.get(NO_FINDING)
+    if nothing == PRESENT:
+        return ABSENT
+    denied = nothing in {ABSENT, UNCERTAIN}
+    return UNKNOWN if denied or UNKNOWN in found else ABSENT

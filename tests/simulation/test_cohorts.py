@@ -114,8 +114,8 @@ def test_a_cache_gives_the_same_films(trees: dict[str, Path], tmp_path: Path) ->
     assert len([path for path in (tmp_path / "cache").iterdir() if path.is_dir()]) == 1
 
 
-def test_findings_are_nih_or_union() -> None:
-    with pytest.raises(ConfigError, match="findings are nih or union"):
+def test_findings_are_one_of_three() -> None:
+    with pytest.raises(ConfigError, match="findings are nih, union or abnormal"):
         Settings(findings="all")
 
 
