@@ -12,11 +12,12 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from client.learners.bootstrap import Interval
 from client.learners.exchange import load_model
-from client.learners.inference import Progress, predict
+from client.learners.inference import Progress, predict_logits, to_probabilities
 from client.learners.interface import Learner
 from client.learners.metrics import Scores
 from client.learners.suite import Suite, age_band, measure
@@ -90,10 +91,12 @@ class Evaluation:
     Args:
         suite: every figure; its groups hold "view" first.
         patients: in the test set.
+        scores: (N, L) logits of the images, which the figures were taken of.
     """
 
     suite: Suite
     patients: int
+    scores: NDArray[np.float32] = field(repr=False, compare=False)
 
     @property
     def overall(self) -> Scores:
@@ -153,10 +156,10 @@ def evaluate_model(
         )
     module = learner.build(0)
     load_model(module, model, learner.shared(module))
-    found = predict(module, learner, test.pixels, threads=threads, progress=progress)
+    outputs = predict_logits(module, test.pixels, threads=threads, progress=progress)
     return Evaluation(
         suite=measure(
-            found,
+            to_probabilities(learner, outputs),
             test.labels,
             test.findings,
             test.patients,
@@ -165,6 +168,7 @@ def evaluate_model(
             seed=seed,
         ),
         patients=len(set(test.patients)),
+        scores=np.asarray(learner.scores(torch.from_numpy(outputs)).numpy(), dtype=np.float32),
     )
 
 

@@ -16,14 +16,17 @@ from ledger.console import JsonFlag, emit_json, out, progress
 from ledger.errors import ConfigError, DataError
 from simulation.chosen import Chosen, choose, refuse_parts
 from simulation.figures import figure
+from simulation.pictures import new_picture
 
 if TYPE_CHECKING:
+    from client.data.records import Cohort
     from server.evaluate import Evaluation, TestSet
 
 SUBSETS: MappingProxyType[str, Literal["train", "test"] | None] = MappingProxyType(
     {"test": "test", "train": "train", "all": None}
 )
 _RESAMPLES = 1000
+MOST_FILMS = 60
 
 
 def evaluate(
@@ -44,6 +47,13 @@ def evaluate(
     resamples: Annotated[
         int, typer.Option(help="Patient bootstrap resamples for the interval; 0 for none.", min=0)
     ] = _RESAMPLES,
+    panels: Annotated[
+        Path | None,
+        typer.Option(help="Draw predicted against actual findings of a few films: a new PNG."),
+    ] = None,
+    films: Annotated[
+        int, typer.Option(help="With --panels: how many films it shows.", min=1, max=MOST_FILMS)
+    ] = 12,
     threads: Annotated[int, typer.Option(help="Processors to use.", min=1)] = 1,
     as_json: JsonFlag = False,
 ) -> None:
@@ -53,6 +63,9 @@ def evaluate(
     finding, weighted F1 on thresholds that other patients gave, Brier score and calibration error;
     then by sex, age band and hospital. --json has every figure.
 
+    --panels draws films, chosen by their labels and a digest, beside the model's probabilities and
+    decisions. It shows the films themselves; share it as you would share them.
+
     The model's bytes are checked against its digest before use. A run's model is its last one.
 
     Example: thoracle evaluate runs/first --data ../shared/data/nih --subset test
@@ -61,6 +74,8 @@ def evaluate(
         raise ConfigError(f"--subset is {', '.join(SUBSETS)}, not {subset!r}")
     if 0 < resamples < 10:
         raise ConfigError("--resamples is 0 or at least 10")
+    if panels is not None:
+        new_picture(panels, "--panels")
     chosen = choose(target, number)
 
     from client.learners.registry import from_description
@@ -72,7 +87,7 @@ def evaluate(
     with progress() as bar:
         reading = bar.add_task("reading radiographs", total=None)
         scoring = bar.add_task("scoring", total=None)
-        test = _test_set(
+        test, cohort = _test_set(
             chosen,
             data,
             subset,
@@ -87,18 +102,22 @@ def evaluate(
             threads=threads,
             progress=lambda done, total: bar.update(scoring, completed=done, total=total),
         )
+    drawn = _panels(panels, found, test, cohort, films) if panels is not None else None
     if as_json:
         source = str(data) if data is not None else "the run's own test set"
         about = {"model": chosen.path.stem, "learner": chosen.learner, "data": source}
-        five = competition_scores(found)
-        emit_json({**about, "subset": subset, **found.to_record(), "chexpert_competition": five})
+        more = {"chexpert_competition": competition_scores(found), "panels": drawn}
+        emit_json({**about, "subset": subset, **found.to_record(), **more})
         return
     _print(chosen, found)
+    if drawn is not None:
+        out.print(f"Predicted against actual: {panels}", soft_wrap=True, markup=False)
 
 
 def _test_set(
     chosen: Chosen, data: Path | None, subset: str, size: int, watch: Callable[[int, int], None]
-) -> TestSet:
+) -> tuple[TestSet, Cohort | None]:
+    """Return what to score on, and the films it came from unless it is the run's own."""
     from client.data.preprocess import load_pixels
     from client.data.sources import load_source
     from client.data.vocabulary import project
@@ -108,10 +127,40 @@ def _test_set(
         own = chosen.run / "test.npz"
         if not own.is_file():
             raise DataError("the run has no test set of its own: give --data FOLDER")
-        return read_test_set(own)
+        return read_test_set(own), None
     cohort = project(load_source(data, SUBSETS[subset]), chosen.findings)
     pixels = load_pixels(cohort, size, progress=watch, plan=chosen.preprocessing(size))
-    return scored_on(cohort, pixels)
+    return scored_on(cohort, pixels), cohort
+
+
+def _panels(
+    path: Path, found: Evaluation, test: TestSet, cohort: Cohort | None, films: int
+) -> dict[str, object]:
+    """Draw panels; return what is told of them."""
+    from client.data.decode import decode
+    from client.data.images import read_bytes
+    from simulation.panels import Panel, bars_of, choose_films, write_panels
+
+    # A run's own test set keeps pixels without identifiers: they are shown as the model sees them.
+    ids = [record.image_id for record in cohort.records] if cohort else None
+    keys = [each.encode() for each in ids] if ids else [film.tobytes() for film in test.pixels]
+    places = choose_films(test.labels, test.patients, keys, films)
+    bars = bars_of(test, found.scores, places)
+    paths = [cohort.records[place].image for place in places] if cohort else None
+    shown = (
+        [decode(read_bytes(film), film.name) for film in paths]
+        if paths
+        else [test.pixels[place, 0] for place in places]
+    )
+    drawn = [Panel(film=film, bars=each) for film, each in zip(shown, bars, strict=True)]
+    write_panels(path, drawn)
+    there = {bar.finding for panel in drawn for bar in panel.bars if bar.actual}
+    occur = [name for name, column in zip(test.findings, test.labels.T, strict=True) if 1 in column]
+    return {
+        "file": str(path),
+        "films": len(places),
+        "not_shown": [name for name in occur if name not in there],
+    }
 
 
 def _print(chosen: Chosen, found: Evaluation) -> None:
