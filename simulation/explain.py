@@ -126,6 +126,14 @@ def explain_film(
     )
 
 
+def without_rollout(target: Target) -> str:
+    """Return the sentence that says why there is no rollout; empty where there is one."""
+    if target.attention and target.grid is not None:
+        return ""
+    why = "has attention over no grid of patches" if target.attention else "has no attention"
+    return f"No attention rollout: this network {why}."
+
+
 def write_sheet(path: Path, explanation: Explanation) -> None:
     """Write a contact sheet as PNG: the film, then every map over it, its peak marked.
 

@@ -92,7 +92,7 @@ def _draw(
     as_json: bool,
 ) -> None:
     from client.learners.target import find_target
-    from simulation.explain import explain_film, sheet_names, write_sheet
+    from simulation.explain import explain_film, sheet_names, without_rollout, write_sheet
     from simulation.predict import calibration_of, films
 
     paths = films(target)
@@ -123,6 +123,8 @@ def _draw(
     print_model(about)
     for film in told:
         _print_film(film)
+    if why := without_rollout(where):
+        out.print(f"\n{why}")
     out.print(f"\n{LIMITS} {NOTE}")
 
 

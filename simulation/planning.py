@@ -41,7 +41,8 @@ _PLAN_SETTINGS = ("epochs", "batch_size", "learning_rate", "weight_decay")
 def learner_of(settings: Settings, findings: Sequence[str] | None = None) -> Learner:
     """Return the learner the settings name, for these findings.
 
-    A balanced loss takes its prior from the published label shares, unless it is given one.
+    A balanced loss takes its prior from the published label shares, unless it is given one; so does
+    whatever generates films of a single finding.
 
     Args:
         settings: of the run.
@@ -53,8 +54,10 @@ def learner_of(settings: Settings, findings: Sequence[str] | None = None) -> Lea
     findings = findings or settings.known_findings or FINDINGS
     objective = _objective(settings)
     options = {"labels": len(findings), **objective, **settings.learner_options}
-    if (options.get("balance") or options.get("local") == HEAD) and not options.get("prior"):
-        options["prior"] = list(public_prior(findings))  # where each hospital's own head starts
+    # Where each hospital's own head starts, or how often a generator is asked for the one finding.
+    asked = options.get("balance") or options.get("local") == HEAD or len(findings) == 1
+    if asked and not options.get("prior"):
+        options["prior"] = list(public_prior(findings))
     if server_rule(settings).adaptive:
         options["moments"] = True
     return get_learner(settings.learner, input_size=settings.size, **options)

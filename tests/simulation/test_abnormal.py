@@ -112,6 +112,7 @@ def test_the_public_prior_is_the_release_s_share() -> None:
     balanced = {**OPTIONS, "learner_options": {"balance": 1.0}}
     learner = learner_of(Settings(**balanced))
     assert (learner.labels, learner.prior) == (1, public_prior([ABNORMAL]))
+    assert learner_of(Settings(**OPTIONS)).prior == learner.prior, "generators are asked by it"
 
 
 def test_hospitals_hold_one_label_and_the_terms_name_it(draft: Draft, data: Path) -> None:

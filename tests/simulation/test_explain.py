@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from torch import nn
 
 from client.data.boxes import BOXES
 from client.data.nih import load_nih
+from client.learners.target import Target
 from ledger.errors import ConfigError, DataError, ModelNotFinal, OutputError
 from ledger.files import ObjectStore
 from simulation.chosen import choose
-from simulation.explain import sheet_names
+from simulation.explain import sheet_names, without_rollout
 from simulation.explain_command import explain
 from simulation.predict_command import predict
 from tests.simulation.asking import ask
@@ -63,6 +65,7 @@ def test_named_findings_of_one_film(run: Path, data: Path, tmp_path: Path) -> No
     assert "Infiltration" in text
     assert "Effusion" not in text
     assert "not a medical device" in text
+    assert "No attention rollout: this network has no attention." in " ".join(text.split())
     with pytest.raises(ConfigError, match="Fracture"):
         ask(explain, run, film, "--finding", "Fracture", "--out", tmp_path / "p")
     with pytest.raises(DataError):
@@ -99,6 +102,13 @@ def test_pointing_counts_the_films_of_the_list(run: Path, data: Path, tmp_path: 
     assert "left out" in ask(explain, run, root, "--pointing")
     with pytest.raises(ConfigError):
         ask(explain, run, root, "--pointing", "--finding", "Mass")
+
+
+def test_why_there_is_no_rollout_is_one_sentence() -> None:
+    layer = nn.Identity()
+    assert not without_rollout(Target(layer=layer, grid=(4, 4), attention=(layer,)))
+    assert "has no attention" in without_rollout(Target(layer=layer, grid=(4, 4)))
+    assert "no grid" in without_rollout(Target(layer=layer, attention=(layer,)))
 
 
 def test_sheets_of_films_called_alike_are_told_apart() -> None:

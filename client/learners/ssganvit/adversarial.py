@@ -124,12 +124,16 @@ def enlarge(generated: Tensor, size: int) -> Tensor:
 def draw_noise(
     network: SSGANViT, learner: SSGANViTLearner, count: int, generator: Generator
 ) -> tuple[Tensor, Tensor]:
-    """Draw noise (B, latent) and findings (B, L) int8, each by its public share."""
+    """Draw noise (B, latent) and findings (B, L) int8, each by its public share.
+
+    Without a prior an image shows one of the findings on average; of a single one, every second
+    image does, for else the generator would never be asked for a film without it.
+    """
     device = network.head.weight.device
     size = (count, network.generator.latent)
     noise = torch.randn(size, generator=generator, device=generator.device)
     chance = uniform((count, learner.labels), generator, device)
-    shares = chance.new_tensor(learner.prior or [1 / learner.labels] * learner.labels)
+    shares = chance.new_tensor(learner.prior or [1 / max(learner.labels, 2)] * learner.labels)
     return noise.to(device), (chance < shares).to(torch.int8)
 
 

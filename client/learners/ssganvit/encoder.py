@@ -5,6 +5,9 @@ a file gives them. Three stems make tokens: the convolutional one of the learner
 scratch), MobileNetV2 (``mobilenet``), and the plain patches of the paper. The critic's last two
 maps, pooled to two by two, come as further tokens. No gradient goes back into the critic: it has
 had its phase, and what the findings teach stays with the classifier.
+
+Without blocks (a depth of 0) it is a convolutional network beside the critic, the paper's row
+"SS-GAN + CNN": no token reads another, so the mean takes in the critic's tokens, too.
 """
 
 from __future__ import annotations
@@ -36,9 +39,11 @@ class Encoded:
 
     Attributes:
         stages: tokens (B, N + M, D) after a third, two thirds and all of the blocks; the image's
-            N first, then M of the critic's maps. The last is normalised.
-        mean: (B, D), of the image's own last tokens.
-        tokens: (B, N, D), those.
+            N first, then M of the critic's maps. The last is normalised; without blocks it is
+            the only one.
+        mean: (B, D), of the image's own last tokens, which have read the others; without blocks
+            of all of them.
+        tokens: (B, N, D), the image's own last.
         stem: (B, N, C) tokens of a pretrained stem as they came, or None.
     """
 
@@ -125,9 +130,10 @@ class Encoder(nn.Module):
             tokens = block(tokens)
             if place in self.depths:
                 stages.append(tokens)
-        stages[-1] = self.vit.norm(tokens)
-        own = stages[-1][:, : self.count]
-        return Encoded(stages=tuple(stages), mean=own.mean(dim=1), tokens=own, stem=stem)
+        last = self.vit.norm(tokens)
+        own = last[:, : self.count]
+        read = own if stages else last
+        return Encoded(stages=(*stages[:-1], last), mean=read.mean(dim=1), tokens=own, stem=stem)
 
 
 def _stem(name: str) -> object:

@@ -43,7 +43,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "negatives": (1, 1024),
     "projection": (8, 1024),
     "width": (32, 1536),
-    "depth": (1, 48),
+    "depth": (0, 48),
     "heads": (1, 32),
     "mlp_ratio": (0.5, 8.0),
     "block_rate": (0.01, 1.0),
@@ -83,9 +83,10 @@ class Options(Learner):
         stem: "convolutional", "mobilenet" (for ImageNet weights) or "patch" (the paper's ViT).
         train_stem: whether anything trains the stem.
         patch: pixels a token's side covers: 8, 16 or, for the mobile stem, 32.
-        width, depth, heads, mlp_ratio: of the transformer, as in the learner ``vit``.
+        width, depth, heads, mlp_ratio: of the transformer, as in the learner ``vit``; a depth of 0
+            is none: the stem's tokens, and the critic's, go straight to fusion and head.
         block_rate, stem_rate: shares of the learning rate of blocks and stem.
-        gan_tokens: whether the critic's maps enter the transformer as tokens.
+        gan_tokens: whether the critic's maps enter as tokens.
         fusion: whether features of several depths and networks are fused before the head; else
             the head reads the mean token.
         fusion_width: of the fused features.
@@ -169,6 +170,11 @@ class Options(Learner):
             )
         if self.width % 32 or self.width % self.heads:
             raise ConfigError(f"learner {self.name}: width is a multiple of 32 and of heads")
+        if self.label_output == SOFTMAX and self.labels == 1:
+            raise ConfigError(
+                f"learner {self.name}: a softmax over one finding is always 1;"
+                ' say label_output = "sigmoid"'
+            )
         if self.fusion_width % 4:
             raise ConfigError(f"learner {self.name}: fusion_width is a multiple of 4")
         if halve(self.gan_size) == (0, 0) or self.input_size % self.gan_size:

@@ -46,7 +46,11 @@ class SelfSupervised(Phase):
 
     def trained(self, module: nn.Module) -> tuple[str, ...]:
         """Return the parameters of the encoder and of the heads."""
-        return names_below(module, "encoder", "pretext")
+        names = names_below(module, "encoder", "pretext")
+        if self._learner.depth or self._learner.rotation or self._compares:
+            return names
+        # Without blocks the critic's tokens are in the mean alone, which no task that is on reads.
+        return tuple(name for name in names if not name.startswith("encoder.gan_tokens."))
 
     def draw(
         self,

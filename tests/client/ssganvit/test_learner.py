@@ -62,6 +62,8 @@ def test_a_description_holds_every_value_and_what_is_given_wins(preset: str) -> 
         ({"local": "norms"}, "nothing is local"),
         ({"width": 33}, "multiple of 32"),
         ({"fusion_width": 10}, "multiple of 4"),
+        ({"depth": -1}, "depth is an integer"),
+        ({"labels": 1, "label_output": "softmax"}, "always 1"),
     ],
 )
 def test_options_are_checked(options: dict[str, object], what: str) -> None:
@@ -95,7 +97,9 @@ def test_parts_train_at_their_own_rates() -> None:
     assert learner.rate_share("encoder.vit.patch_embed.project.bias") == 0.25
 
 
-@pytest.mark.parametrize("more", [{}, {"fusion": False}, {"gan_tokens": False}, HYBRID])
+@pytest.mark.parametrize(
+    "more", [{}, {"fusion": False}, {"gan_tokens": False}, HYBRID, {"depth": 0}]
+)
 def test_a_model_goes_out_and_comes_back(more: dict[str, object]) -> None:
     learner = small(**more)
     module, other = learner.build(0), learner.build(1)

@@ -20,6 +20,8 @@ from tests.client.ssganvit.small import LABELS, LossOf, batch, drawn, small
 PHASES = ("adversarial", "self_supervised", "supervised")
 LITERAL = {"critic_output": "sigmoid", "label_output": "softmax", "gan_augmentation": "extra"}
 HYBRID = {"stem": "mobilenet", "patch": 32, "train_stem": False}
+NO_BLOCKS = {"depth": 0}
+PLAIN = {"depth": 0, "fusion": False}
 
 
 def network(learner: SSGANViTLearner, seed: int = 0) -> SSGANViT:
@@ -59,7 +61,11 @@ def per_image(phase: Phase, module: SSGANViT) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("name", PHASES)
-@pytest.mark.parametrize("options", [{}, LITERAL], ids=["ours", "literal"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, LITERAL, NO_BLOCKS, PLAIN],
+    ids=["ours", "literal", "no blocks", "no blocks, no fusion"],
+)
 def test_an_image_s_gradient_is_its_own_and_comes_out_of_vmap(
     name: str, options: dict[str, object]
 ) -> None:
@@ -100,10 +106,13 @@ def test_draws_of_a_row_depend_on_no_other_image(name: str) -> None:
     assert torch.allclose(several[:1], alone, atol=1e-6)
 
 
+@pytest.mark.parametrize("options", [{}, NO_BLOCKS], ids=["blocks", "no blocks"])
 @pytest.mark.parametrize("name", PHASES)
-def test_every_parameter_of_a_phase_learns_and_nothing_else_changes(name: str) -> None:
+def test_every_parameter_of_a_phase_learns_and_nothing_else_changes(
+    name: str, options: dict[str, object]
+) -> None:
     """The loss of one batch falls; what does not travel stays bit for bit."""
-    learner = small()
+    learner = small(**options)
     module, phase = network(learner), learner.phase(name)
     images, labels = batch(8)
     start = {key: value.clone() for key, value in module.state_dict().items()}
@@ -162,9 +171,10 @@ def test_frozen_stems_travel_in_no_phase() -> None:
     assert stem - travels == {name for name in stem if "running_" in name}
 
 
-def test_no_task_no_self_supervised_phase() -> None:
+@pytest.mark.parametrize("depth", [0, 2])
+def test_no_task_no_self_supervised_phase(depth: int) -> None:
     tasks = ("rotation", "colour", "masked", "triplet", "nt_xent")
-    off = dict.fromkeys(tasks, 0.0)
+    off = {**dict.fromkeys(tasks, 0.0), "depth": depth}
     with pytest.raises(ConfigError, match="no self-supervised task"):
         small(**off).phase("self_supervised")
     for task in tasks:
@@ -174,6 +184,8 @@ def test_no_task_no_self_supervised_phase() -> None:
         loss = phase.loss(module, images, labels, drawn(phase, module, images, labels))
         assert loss.shape == (3,)
         assert (loss > 0).all()
+        # also without blocks, where nothing but the mean holds the critic's tokens
+        assert gradients(phase, module, rows=slice(None)).keys() == set(phase.trained(module))
     with pytest.raises(ConfigError, match="no phase"):
         small().phase("other")
 
@@ -207,6 +219,10 @@ def test_findings_of_generated_images_are_the_prior_s_or_the_critic_s() -> None:
         made = generate(network(told), told, 500, generator)
     shares = made["labels"].double().mean(dim=0).numpy()
     assert np.allclose(shares, (0.01, 0.5, 0.99), atol=0.05)
+    one = small(labels=1)
+    with torch.no_grad():
+        made = generate(network(one), one, 500, generator)
+    assert 0.4 < made["labels"].double().mean() < 0.6, "also films without the only finding"
     free = small(conditional=False)
     module = network(free)
     with torch.no_grad():
