@@ -20,6 +20,7 @@ def build_app() -> typer.Typer:
     from simulation.evaluate_command import evaluate
     from simulation.explain_command import explain
     from simulation.export_command import export
+    from simulation.generate_command import generate
     from simulation.predict_command import predict
     from simulation.privacy_commands import app as privacy
 
@@ -42,6 +43,7 @@ def build_app() -> typer.Typer:
     app.command()(compare)
     app.command()(predict)
     app.command()(explain)
+    app.command()(generate)
     app.command()(export)
     app.command()(doctor)
     register_erase(audit)

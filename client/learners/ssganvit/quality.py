@@ -24,9 +24,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional
 
 from client.learners.inputs import standardise
-from client.learners.ssganvit.adversarial import generate
+from client.learners.ssganvit.adversarial import draw_noise
 from client.learners.ssganvit.critic import RANGE
 from client.learners.ssganvit.learner import SSGANViTLearner
 from client.learners.ssganvit.network import SSGANViT
@@ -35,12 +36,18 @@ from ledger.errors import ConfigError, DataError
 Features = Callable[[Tensor], Tensor]
 """From small images (B, 1, g, g) in [-1, 1] to features (B, D)."""
 Array = NDArray[np.float64]
-SPACE = "random-convolutions-64/v1"
+SPACE = "random-convolutions-64/v2"
 _SEED = 20260101
 _WIDTHS = (1, 16, 32, 64)
 _LEAST = 10
-_FLOOR = 1e-6
+_FLOOR = 0.1
+"""A feature's least scale, in the median feature's: one that is the same in all real images, as a
+map that never fires, would decide alone."""
 _BATCH = 256
+TILE = 96
+"""Pixels a side, about, of an image on a sheet."""
+FRAME = 1
+"""White pixels around each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +56,7 @@ class Quality:
 
     Attributes:
         kid: unbiased, so it may be below zero where nothing tells them apart.
-        kid_error: standard error of ``kid`` over subsets of the images.
+        kid_error: standard error of ``kid`` by a jackknife over groups of the images.
         fid: zero or more.
         images: of each kind.
         space: the feature space's name.
@@ -93,6 +100,7 @@ def quality(
     pixels: NDArray[np.uint8],
     *,
     seed: int = 0,
+    finding: int | None = None,
     features: Features | None = None,
     space: str = SPACE,
 ) -> Quality:
@@ -103,12 +111,13 @@ def quality(
         learner: its settings.
         pixels: (N, 1, S, S) uint8 of real images that may be looked at, at least 10.
         seed: of the generated ones.
+        finding: that the generated ones are asked to show (see ``sample``); let the real ones too.
         features: another space; None: ``RandomFeatures``.
         space: its name, for the record.
 
     Raises:
         DataError: too few images.
-        ConfigError: another space without a name of its own.
+        ConfigError: another space without a name of its own, or as ``sample``.
     """
     if len(pixels) < _LEAST:
         raise DataError(f"image quality takes at least {_LEAST} real images, not {len(pixels)}")
@@ -121,11 +130,13 @@ def quality(
     with torch.no_grad():
         for start in range(0, len(pixels), _BATCH):
             images = standardise(torch.from_numpy(np.array(pixels[start : start + _BATCH])))
-            small = nn.functional.avg_pool2d(images, factor)
+            small = functional.avg_pool2d(images, factor)
             real.append(see((small / RANGE).clamp(-1, 1)))
-            made.append(see(generate(module, learner, len(images), generator)["image"]))
+            made.append(see(sample(module, learner, len(images), generator, finding)))
     theirs, ours = (torch.cat(each).double().numpy() for each in (real, made))
-    centre, scale = theirs.mean(axis=0), theirs.std(axis=0).clip(min=_FLOOR)
+    centre, spread = theirs.mean(axis=0), theirs.std(axis=0)
+    least = max(_FLOOR * float(np.median(spread)), np.finfo(np.float32).eps)
+    scale = spread.clip(min=least)
     theirs, ours = ((each - centre) / scale for each in (theirs, ours))
     kid, error = kernel_distance(theirs, ours, seed=seed)
     return Quality(
@@ -138,27 +149,41 @@ def quality(
 
 
 def kernel_distance(
-    first: Array, second: Array, *, subsets: int = 20, size: int = 200, seed: int = 0
+    first: Array, second: Array, *, groups: int = 10, seed: int = 0
 ) -> tuple[float, float]:
-    """Return KID and its standard error over random subsets.
+    """Return KID, over all pairs, and its standard error by a delete-group jackknife.
+
+    Subsets that overlap, as KID's error is often taken of, are not independent; where the images
+    are no more than a subset they are even one and the same, and their spread is zero.
 
     Args:
         first: (N, D) features.
         second: (M, D) features.
-        subsets: how many.
-        size: rows of each, at most N and M.
-        seed: of their choice.
+        groups: left out one by one; at most N and M.
+        seed: of who is in which.
     """
     chance = np.random.default_rng(seed)
-    size = min(size, len(first), len(second))
-    found = [
-        _discrepancy(
-            first[chance.choice(len(first), size, replace=False)],
-            second[chance.choice(len(second), size, replace=False)],
+    groups = min(groups, len(first), len(second))
+    ours, theirs = (
+        np.array_split(each[chance.permutation(len(each))], groups) for each in (first, second)
+    )
+    same, other = _pair_sums(ours, ours), _pair_sums(theirs, theirs)
+    for sums, parts in ((same, ours), (other, theirs)):
+        sums[np.diag_indices(groups)] -= [_kernel(part, part).trace() for part in parts]
+    between = _pair_sums(ours, theirs)
+
+    def estimate(kept: list[int]) -> float:
+        n, m = (sum(len(parts[group]) for group in kept) for parts in (ours, theirs))
+        inner = np.ix_(kept, kept)
+        return float(
+            same[inner].sum() / (n * (n - 1))
+            + other[inner].sum() / (m * (m - 1))
+            - 2 * between[inner].sum() / (n * m)
         )
-        for _ in range(subsets)
-    ]
-    return float(np.mean(found)), float(np.std(found, ddof=1) / np.sqrt(subsets))
+
+    everyone = list(range(groups))
+    left = np.array([estimate(everyone[:out] + everyone[out + 1 :]) for out in everyone])
+    return estimate(everyone), float(np.sqrt((groups - 1) * left.var()))
 
 
 def frechet_distance(first: Array, second: Array) -> float:
@@ -174,37 +199,76 @@ def frechet_distance(first: Array, second: Array) -> float:
     return max(0.0, float(distance))
 
 
-def sheet(
-    module: SSGANViT, learner: SSGANViTLearner, *, columns: int = 8, rows: int = 8, seed: int = 0
-) -> bytes:
-    """Return a PNG of generated images, side by side."""
-    generator = torch.Generator().manual_seed(seed)
+def sample(
+    module: SSGANViT,
+    learner: SSGANViTLearner,
+    count: int,
+    generator: torch.Generator,
+    finding: int | None = None,
+) -> Tensor:
+    """Return generated images (count, 1, g, g) in [-1, 1].
+
+    Args:
+        module: of the learner.
+        learner: its settings.
+        count: how many.
+        generator: of noise and findings, which are drawn by the prior.
+        finding: the place of one that every image is asked to show, whatever else is drawn.
+
+    Raises:
+        ConfigError: the generator is not told findings, so none can be asked of it.
+    """
+    if finding is not None and not learner.conditional:
+        raise ConfigError("this generator is not told findings; none can be asked of it")
     with torch.no_grad():
-        made = generate(module, learner, columns * rows, generator)["image"].cpu()
-    return png(made, columns)
+        noise, asked = draw_noise(module, learner, count, generator)
+        if finding is not None:
+            asked[:, finding] = 1
+        image: Tensor = module.generator(noise, asked, settled=True)
+    return image
+
+
+def sheet(
+    module: SSGANViT,
+    learner: SSGANViTLearner,
+    *,
+    count: int = 64,
+    columns: int = 8,
+    seed: int = 0,
+    finding: int | None = None,
+) -> bytes:
+    """Return a PNG of generated images side by side, enlarged to be looked at.
+
+    Raises:
+        ConfigError: as ``sample``.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    made = sample(module, learner, count, generator, finding).cpu()
+    scale = max(1, round(TILE / made.shape[-1]))
+    large = functional.interpolate(made, scale_factor=scale, mode="bicubic") if scale > 1 else made
+    framed = functional.pad(large, (FRAME,) * 4, value=1.0)
+    return png(framed, min(count, columns))
 
 
 def png(images: Tensor, columns: int) -> bytes:
-    """Return a PNG of images (B, 1, g, g) in [-1, 1], row by row; -1 is black."""
-    side = images.shape[-1]
-    rows = len(images) // columns
-    grid = images[: rows * columns].reshape(rows, columns, side, side).transpose(1, 2)
-    grey = ((grid.reshape(rows * side, columns * side) + 1) * 127.5).round().clamp(0, 255)
+    """Return a PNG of images (B, 1, h, w) in [-1, 1], row by row; -1 is black, and what is left."""
+    height, width = images.shape[-2:]
+    rows = -(-len(images) // columns)
+    grid = images.new_full((rows * columns, height, width), -1.0)
+    grid[: len(images)] = images[:, 0]
+    grid = grid.reshape(rows, columns, height, width).transpose(1, 2)
+    grey = ((grid.reshape(rows * height, columns * width) + 1) * 127.5).round().clamp(0, 255)
     buffer = io.BytesIO()
     Image.fromarray(grey.to(torch.uint8).numpy()).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def _discrepancy(first: Array, second: Array) -> float:
-    """Return the unbiased squared discrepancy of (n, D) and (n, D) under (x·y / D + 1)³."""
-    count, width = first.shape
+def _pair_sums(ours: list[Array], theirs: list[Array]) -> Array:
+    """Return the kernel's sum over all pairs of each two groups (G, G)."""
+    return np.array([[_kernel(a, b).sum() for b in theirs] for a in ours])
 
-    def kernel(a: Array, b: Array) -> Array:
-        product: Array = (a @ b.T / width + 1) ** 3
-        return product
 
-    same = sum(
-        (inner.sum() - np.trace(inner)) / (count * (count - 1))
-        for inner in (kernel(first, first), kernel(second, second))
-    )
-    return float(same - 2 * kernel(first, second).mean())
+def _kernel(a: Array, b: Array) -> Array:
+    """Return (x·y / D + 1)³ of (n, D) and (m, D), as (n, m)."""
+    found: Array = (a @ b.T / a.shape[1] + 1) ** 3
+    return found
