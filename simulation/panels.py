@@ -33,9 +33,9 @@ from server.evaluate import TestSet
 DPI = 150
 COLUMNS = 3
 # Inches: of a film, of the bars and signs beside it, around them; of a letter of a name; of a row
-# of a chart, above a chart, and above and below all.
+# of a chart, at least and at most, above a chart, and above and below all.
 _FILM, _BARS, _SIGN, _GAP, _LETTER = 1.75, 1.3, 0.6, 0.15, 0.06
-_ROW, _HEAD, _TOP, _FOOT = 0.118, 0.3, 0.05, 0.62
+_ROW, _TALLEST, _HEAD, _TOP, _FOOT = 0.118, 0.25, 0.3, 0.05, 0.62
 # Of Okabe and Ito's colours for all kinds of sight; told apart by lightness and hatching as well.
 _COLOURS: MappingProxyType[bool | None, str] = MappingProxyType(
     {True: "#d55e00", False: "#a9c3d3", None: "#ffffff"}
@@ -188,7 +188,9 @@ def draw(panels: Sequence[Panel]) -> Figure:
         film = axes(left, bottom + (high - _FILM) / 2, _FILM, _FILM)
         film.set_axis_off()
         film.imshow(panel.film, cmap="gray", vmin=0, vmax=255, interpolation="hanning")
-        _chart(axes(left + _FILM + names, bottom, _BARS, high), panel.bars, limit)
+        charted = min(high, _TALLEST * len(panel.bars))  # few bars are no blocks
+        chart = axes(left + _FILM + names, bottom + (high - charted) / 2, _BARS, bars_high)
+        _chart(chart, panel.bars, limit)
     _legend(figure, width, height, narrow=columns == 1)
     return figure
 
@@ -223,8 +225,8 @@ def _chart(axis: Axes, bars: Sequence[Bar], limit: float) -> None:
                       fontweight="bold" if sign else "normal",
                       color="black" if sign else "#777777")  # fmt: skip
     for column, head in ((0.13, "label"), (0.33, "model")):
-        axis.text(1 + column, 1.02, head, transform=axis.transAxes, ha="center", va="bottom",
-                  fontsize=5.5)  # fmt: skip
+        axis.annotate(head, (1 + column, 1), (0, 2), xycoords="axes fraction", ha="center",
+                      textcoords="offset points", fontsize=5.5)  # fmt: skip
 
 
 def _name(bar: Bar) -> str:
@@ -237,7 +239,7 @@ def _legend(figure: Figure, width: float, height: float, *, narrow: bool) -> Non
         Patch(facecolor=_COLOURS[False], label="label: absent (\N{EN DASH})"),
         Patch(facecolor="white", hatch="/////", edgecolor="#777777", label="label: unknown (?)"),
         Line2D([], [], color="black", marker="|", linestyle="none",
-               label="threshold; model: + at or above it"),
+               label="threshold; model: + at or above it, ? without one"),
     ]  # fmt: skip
     left = _GAP / width
     figure.legend(handles=kinds, loc="lower left", ncols=2 if narrow else 4, frameon=False,
