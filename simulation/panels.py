@@ -189,7 +189,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
         film.set_axis_off()
         film.imshow(panel.film, cmap="gray", vmin=0, vmax=255, interpolation="hanning")
         charted = min(high, _TALLEST * len(panel.bars))  # few bars are no blocks
-        chart = axes(left + _FILM + names, bottom + (high - charted) / 2, _BARS, bars_high)
+        chart = axes(left + _FILM + names, bottom + (high - charted) / 2, _BARS, charted)
         _chart(chart, panel.bars, limit)
     _legend(figure, width, height, narrow=columns == 1)
     return figure
