@@ -42,18 +42,21 @@ def simulate(
     ] = None,
     patients: Annotated[int | None, Option(help="Phantom patients to draw.")] = None,
     hospitals: Annotated[int | None, Option(help="How many hospitals train together.")] = None,
-    rounds: Annotated[int | None, Option(help="Federated rounds.")] = None,
+    rounds: Annotated[int | None, Option(help="Federated rounds, over all phases.")] = None,
     partition: Annotated[
         str | None,
         Option(help="iid, silos, source, dirichlet:ALPHA, quantity:ALPHA, feature:STRENGTH."),
     ] = None,
     learner: Annotated[
-        str | None, Option(help="Model family: vit, cnn, resnet18 and others (docs/learners.md).")
+        str | None,
+        Option(help="Model family: vit, ssganvit, cnn, resnet18 and others (docs/learners.md)."),
     ] = None,
     size: Annotated[int | None, Option(help="Pixels a side the model sees.")] = None,
-    epochs: Annotated[int | None, Option(help="Local passes a round.")] = None,
+    epochs: Annotated[int | None, Option(help="Without privacy: local passes a round.")] = None,
     batch_size: Annotated[int | None, Option(help="Images a step.")] = None,
-    learning_rate: Annotated[float | None, Option(help="At its peak.")] = None,
+    learning_rate: Annotated[
+        float | None, Option(help="At its peak; default: what suits the learner's phase.")
+    ] = None,
     aggregation: Annotated[
         str | None, Option(help="mean, the weighted one: robust means are another sum.")
     ] = None,
@@ -84,9 +87,15 @@ def simulate(
     Prints a line a round and where everything lies. Audit the run afterwards with
     'thoracle audit verify RUN'.
 
-    Training is private unless told otherwise: epsilon 8 for each patient over the whole run. A
-    private model learns little from few patients ('--warm-start', more patients); on public images
-    and phantoms, which need no protection, say '--epsilon off'.
+    A learner of phases divides the rounds among them: ssganvit trains 3 rounds as
+    one adversarial, one self-supervised and one supervised, a single round as
+    supervised alone. Findings are told, and scored, in supervised rounds. Tables
+    'phases' of --config divide the rounds otherwise; epsilon covers them all.
+
+    Training is private unless told otherwise: epsilon 8 for each patient over the
+    whole run. A private model learns little from few patients ('--warm-start',
+    more patients); on public images and phantoms, which need no protection, say
+    '--epsilon off'.
 
     Example: thoracle simulate --data phantoms --epsilon off --out runs/first
     """
@@ -109,8 +118,9 @@ def simulate(
     settings = settings_from({**(read_config(config) if config else {}), **given})
 
     from simulation import run  # brings torch and Flower: only once all is checked
+    from simulation.planning import learner_of
     from simulation.progress import Steps
-    from simulation.report import round_line, run_record, run_table
+    from simulation.report import announced_phases, round_line, run_record, run_table
 
     shown = Steps(quiet=as_json)
 
@@ -120,6 +130,8 @@ def simulate(
     if again is not None:
         report = run.resume(again, steps=shown, on_round=heard)
     else:
+        if phases := announced_phases(settings, learner_of(settings)):
+            shown.say(phases)
         report = run.simulate(settings, cast("Path", folder), steps=shown, on_round=heard)
     if as_json:
         emit_json(run_record(report))

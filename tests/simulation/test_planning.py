@@ -26,9 +26,9 @@ from server.plan import RoundPlan
 from server.results import RoundResult
 from simulation import central
 from simulation.central import CentralScores
-from simulation.planning import round_plan, schedule_of
+from simulation.planning import learner_of, round_plan, schedule_of
 from simulation.privacy import adam_noise
-from simulation.report import round_line, run_table
+from simulation.report import announced_phases, round_line, run_table
 from simulation.run import RunReport
 from simulation.run_record import Draft
 from simulation.settings import Settings, read_config, settings_from
@@ -212,9 +212,9 @@ def test_hospitals_score_only_where_they_are_asked() -> None:
         evaluator({}, plan.config(MANIFEST, 3))
 
 
-def result(number: int, phase: str) -> RoundResult:
+def result(number: int, phase: str, **metrics: float) -> RoundResult:
     return RoundResult(
-        round=number, phase=phase, outcome=Outcome.SUM_VERIFIED, model=bytes(32), metrics={}
+        round=number, phase=phase, outcome=Outcome.SUM_VERIFIED, model=bytes(32), metrics=metrics
     )
 
 
@@ -255,3 +255,46 @@ def test_the_table_has_phases_where_there_are_any(tmp_path: Path) -> None:
         names = [str(column.header) for column in table.columns]
         assert len(names) == columns
         assert ("phase" in names, "gas" in names) == (bool(phase), not phase)
+
+
+def test_a_line_tells_what_a_round_knows_and_the_table_why_not_more(tmp_path: Path) -> None:
+    line = round_line(result(1, "shape", train_loss=1.5), None)
+    assert "training loss 1.500" in line
+    assert "AUC" not in line
+    line = round_line(result(2, SUPERVISED, auc=0.75, train_loss=0.5), 0.625)
+    assert "federated AUC 0.750, test AUC 0.625" in line
+    private = round_line(result(2, SUPERVISED), None)
+    assert "AUC" not in private
+    assert "loss" not in private
+    whole = RunReport(folder=tmp_path, rounds=(result(1, "", auc=0.5),), central={1: 0.5})
+    assert "tells no findings yet" not in str(run_table(whole).caption)
+    gaps = RunReport(folder=tmp_path, rounds=(result(1, "shape"), *whole.rounds))
+    assert "tells no findings yet" in str(run_table(gaps).caption)
+
+
+@pytest.mark.parametrize(
+    ("rounds", "spans", "scored", "short"),
+    [
+        (3, "round 1 adversarial, round 2 self_supervised, round 3 supervised", 3, ""),
+        (8, "rounds 1 to 2 adversarial, rounds 3 to 4 self_supervised, rounds 5 to 8 supervised",
+         5, ""),
+        (2, "round 1 self_supervised, round 2 supervised", 2, "adversarial"),
+        (1, "round 1 supervised", 1, "adversarial and self_supervised"),
+    ],
+)  # fmt: skip
+def test_phases_are_announced_before_the_run(
+    rounds: int, spans: str, scored: int, short: str
+) -> None:
+    settings = Settings(rounds=rounds, learner="ssganvit")
+    told = f"Phases: {spans}; findings are told, and scored, from round {scored} on"
+    told += f" (too few rounds for {short})" if short else ""
+    assert announced_phases(settings, learner_of(settings)) == told
+
+
+def test_only_what_has_phases_announces_any() -> None:
+    plain = Settings(learner="cnn")
+    assert not announced_phases(plain, learner_of(plain))
+    shaped = replace(OPEN, phases=[{"name": "shape", "rounds": 5}])
+    assert announced_phases(shaped, LEARNER) == "Phases: rounds 1 to 5 shape"
+    with pytest.raises(ConfigError):
+        announced_phases(replace(OPEN, phases=[{"name": "other", "rounds": 5}]), LEARNER)
