@@ -11,8 +11,8 @@ caught. A refusal that does not follow from them, and an acceptance that a rule 
 4. ``DuplicateUpdate``: a cosine with another of ``copy_cosine`` or more.
 5. ``OutlierUpdate`` (three or more): with least = max(cosine_margin, z / sqrt(d)), the median of
    all upper medians of cosines is at least ``least`` (the hospitals agree on something), and this
-   one lies under both -least and that median less ``mad_factor`` deviations (1.4826 MAD, at least
-   1 / sqrt(d)).
+   one lies under all of -least, that median less ``mad_factor`` deviations (1.4826 MAD, at least
+   1 / sqrt(d)), and minus ``mirror_share`` of that median (0 where a policy does not say it).
 """
 
 from __future__ import annotations
@@ -207,7 +207,8 @@ def decide_again(
         spread = statistics.median(abs(m - centre) for m in medians.values())
         deviation = max(1.4826 * spread, unit)
         least = max(policy["cosine_margin"], policy["z"] * unit)
-        floor = min(-least, centre - policy["mad_factor"] * deviation)
+        mirror = -policy.get("mirror_share", 0.0) * centre
+        floor = min(-least, mirror, centre - policy["mad_factor"] * deviation)
         if centre >= least:
             refused |= {a: OutlierUpdate for a, value in medians.items() if value < floor}
     return refused

@@ -92,6 +92,29 @@ def test_where_honest_hospitals_agree_on_nothing_nobody_is_refused() -> None:
     assert not result.refusals
 
 
+def test_a_hospital_unlike_the_others_is_no_mirror_of_them() -> None:
+    """The cosines of round 9 of a run over three unlike hospitals: 0.54, and -0.25 of an honest."""
+    rng = np.random.default_rng(5)
+    basis, _ = np.linalg.qr(rng.standard_normal((SIZE, 3)))
+    a, b, own = basis.T
+    b = 0.54 * a + np.sqrt(1 - 0.54**2) * b
+    middle = (a + b) / np.linalg.norm(a + b)
+    other = -0.3 * middle + np.sqrt(1 - 0.3**2) * own
+    updates = {
+        name: np.rint(20_000 * vector / np.linalg.norm(vector)).astype(np.int16)
+        for name, vector in (("a", a), ("b", b), ("c", other))
+    }
+    result = screen(updates, policy=ScreenPolicy(), norm_bound=BOUND)
+    measured = result.measurements["c"].cosine_median
+    assert measured is not None
+    assert -0.27 < measured < -0.2
+    assert not result.refusals
+    strict = ScreenPolicy(mirror_share=0.0)
+    assert set(screen(updates, policy=strict, norm_bound=BOUND).refusals) == {"c"}
+    old = {k: v for k, v in ScreenPolicy().to_config().items() if k != "mirror_share"}
+    assert ScreenPolicy.from_config(old) == strict
+
+
 def test_pure_noise_is_no_outlier_and_hides_a_flipped_sign() -> None:
     """Under differential privacy noise dominates: this is what screening can no longer see."""
     updates = honest(5, own=30.0)
