@@ -49,7 +49,7 @@ def simulate(
     ] = None,
     learner: Annotated[
         str | None,
-        Option(help="Model family: vit, ssganvit, cnn, resnet18 and others (docs/learners.md)."),
+        Option(help="Model family: ssganvit (default), vit, cnn and others (docs/learners.md)."),
     ] = None,
     size: Annotated[int | None, Option(help="Pixels a side the model sees.")] = None,
     epochs: Annotated[int | None, Option(help="Without privacy: local passes a round.")] = None,

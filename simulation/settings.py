@@ -55,7 +55,7 @@ class Settings:
     hospitals: int = 3
     rounds: int = 3
     partition: str = "iid"
-    learner: str = "vit"
+    learner: str = "ssganvit"
     size: int = 64
     seed: int = 0
     epochs: int = 1
