@@ -10,9 +10,9 @@ caught. A refusal that does not follow from them, and an acceptance that a rule 
 3. ``WeakNoise``: a norm under ``noise_floor``.
 4. ``DuplicateUpdate``: a cosine with another of ``copy_cosine`` or more.
 5. ``OutlierUpdate`` (three or more): with least = max(cosine_margin, z / sqrt(d)), the median of
-   all upper medians of cosines is at least ``least`` (the hospitals agree on something), and this
-   one lies under all of -least, that median less ``mad_factor`` deviations (1.4826 MAD, at least
-   1 / sqrt(d)), and minus ``mirror_share`` of that median (0 where a policy does not say it).
+   all upper medians of cosines is at least ``least`` and ``agreement``, and this one lies under all
+   of -least, that median less ``mad_factor`` deviations (1.4826 MAD, at least 1 / sqrt(d)), and
+   minus ``mirror_share`` of it. The two newest thresholds are 0 where a policy does not say them.
 """
 
 from __future__ import annotations
@@ -209,6 +209,6 @@ def decide_again(
         least = max(policy["cosine_margin"], policy["z"] * unit)
         mirror = -policy.get("mirror_share", 0.0) * centre
         floor = min(-least, mirror, centre - policy["mad_factor"] * deviation)
-        if centre >= least:
+        if centre >= max(least, policy.get("agreement", 0.0)):
             refused |= {a: OutlierUpdate for a, value in medians.items() if value < floor}
     return refused

@@ -92,27 +92,29 @@ def test_where_honest_hospitals_agree_on_nothing_nobody_is_refused() -> None:
     assert not result.refusals
 
 
-def test_a_hospital_unlike_the_others_is_no_mirror_of_them() -> None:
-    """The cosines of round 9 of a run over three unlike hospitals: 0.54, and -0.25 of an honest."""
+@pytest.mark.parametrize(
+    ("agreed", "own"), [(0.14, -0.18), (0.32, -0.25), (0.40, -0.06), (0.54, -0.25)]
+)
+def test_a_hospital_unlike_the_others_is_no_mirror_of_them(agreed: float, own: float) -> None:
+    """Cosines late in real runs of three honest hospitals; the third was refused before."""
     rng = np.random.default_rng(5)
-    basis, _ = np.linalg.qr(rng.standard_normal((SIZE, 3)))
-    a, b, own = basis.T
-    b = 0.54 * a + np.sqrt(1 - 0.54**2) * b
+    a, b, c = np.linalg.qr(rng.standard_normal((20_000, 3)))[0].T
+    b = agreed * a + np.sqrt(1 - agreed**2) * b
     middle = (a + b) / np.linalg.norm(a + b)
-    other = -0.3 * middle + np.sqrt(1 - 0.3**2) * own
+    share = own / float(a @ middle)  # of the third along the middle of the other two
+    c = share * middle + np.sqrt(1 - share**2) * c
     updates = {
-        name: np.rint(20_000 * vector / np.linalg.norm(vector)).astype(np.int16)
-        for name, vector in (("a", a), ("b", b), ("c", other))
+        name: np.rint(20_000 * vector).astype(np.int16)
+        for name, vector in (("a", a), ("b", b), ("c", c))
     }
     result = screen(updates, policy=ScreenPolicy(), norm_bound=BOUND)
-    measured = result.measurements["c"].cosine_median
-    assert measured is not None
-    assert -0.27 < measured < -0.2
+    assert result.measurements["a"].cosine_median == pytest.approx(agreed, abs=1e-3)
+    assert result.measurements["c"].cosine_median == pytest.approx(own, abs=1e-3)
     assert not result.refusals
-    strict = ScreenPolicy(mirror_share=0.0)
-    assert set(screen(updates, policy=strict, norm_bound=BOUND).refusals) == {"c"}
-    old = {k: v for k, v in ScreenPolicy().to_config().items() if k != "mirror_share"}
-    assert ScreenPolicy.from_config(old) == strict
+    old = ScreenPolicy(agreement=0.0, mirror_share=0.0)
+    assert set(screen(updates, policy=old, norm_bound=BOUND).refusals) == {"c"}
+    before = {k: v for k, v in old.to_config().items() if k not in {"agreement", "mirror_share"}}
+    assert ScreenPolicy.from_config(before) == old
 
 
 def test_pure_noise_is_no_outlier_and_hides_a_flipped_sign() -> None:
