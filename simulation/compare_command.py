@@ -31,6 +31,10 @@ def compare(
     report: Annotated[
         bool, typer.Option("--report", help="Make nothing; tell what is finished.")
     ] = False,
+    target: Annotated[
+        float | None,
+        typer.Option(help="A macro AUC: the table tells when each row met it.", min=0.0, max=1.0),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Train and score a grid: learner by mode (central, federated, private), partition and seed.
@@ -52,8 +56,8 @@ def compare(
         records.mkdir(parents=True, exist_ok=True)
         _make(cells, folder, quiet=as_json)
     found = read_records(records)
-    rows = rows_of(found)
-    atomic_write(folder / "table.md", markdown(rows).encode())
+    rows = rows_of(found, target)
+    atomic_write(folder / "table.md", markdown(rows, target).encode())
     atomic_write(folder / "table.csv", as_csv(rows).encode())
     atomic_write(folder / "table.json", canonical_json([asdict(row) for row in rows]))
     plot(found, folder / "curves.svg")

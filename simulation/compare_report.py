@@ -42,6 +42,10 @@ class Row:
         weighted_f1, brier, ece: see docs/learners.md.
         seconds: of training and scoring on the machine at hand, other work included.
         mebibytes: moved between hospitals and server, both ways.
+        reached: first epoch or round, on average over the seeds, at which the target was met: by
+            the AUC at hospitals in a federation, by the test list's in a central training. None
+            where no target is given, or a seed misses it.
+        reached_mebibytes: moved until then.
     """
 
     learner: str
@@ -63,6 +67,8 @@ class Row:
     ece: float | None
     seconds: float
     mebibytes: float
+    reached: float | None = None
+    reached_mebibytes: float | None = None
 
 
 def read_records(folder: Path) -> tuple[Record, ...]:
@@ -82,8 +88,12 @@ def read_records(folder: Path) -> tuple[Record, ...]:
     return tuple(found)
 
 
-def rows_of(records: Sequence[Record]) -> tuple[Row, ...]:
+def rows_of(records: Sequence[Record], target: float | None = None) -> tuple[Row, ...]:
     """Return the table's rows, in the records' order.
+
+    Args:
+        records: what the cells kept.
+        target: a macro AUC; rows then tell when it was met.
 
     Raises:
         DataError: a record lacks what a cell keeps.
@@ -98,16 +108,19 @@ def rows_of(records: Sequence[Record]) -> tuple[Row, ...]:
         key = repr((record["mode"], record["variant"], sorted(settings.items()), other))
         groups.setdefault(key, []).append(record)
     try:
-        return tuple(_row(group) for group in groups.values())
+        return tuple(_row(group, target) for group in groups.values())
     except (KeyError, TypeError, IndexError) as error:
         raise DataError(f"a bench's kept files cannot be read: {error!r}") from None
 
 
-def _row(group: Sequence[Record]) -> Row:
+def _row(group: Sequence[Record], target: float | None) -> Row:
     first = group[0]
     settings = first["settings"]
     scores = [record["evaluation"] for record in group if record["evaluation"]]
     aucs = _defined(scores, "overall", "macro_auc")
+    met = [_reach(record, target) for record in group] if target is not None else [None]
+    points = [point for point in met if point is not None]
+    all_met = len(points) == len(met)
     return Row(
         learner=settings["learner"],
         variant=first["variant"],
@@ -134,7 +147,18 @@ def _row(group: Sequence[Record]) -> Row:
         ece=_mean(_defined(scores, "calibration", "ece")),
         seconds=fmean(float(record["seconds"]) for record in group),
         mebibytes=fmean(record["bytes"] for record in group) / 2**20,
+        reached=fmean(point["at"] for point in points) if all_met else None,
+        reached_mebibytes=fmean(point["bytes"] for point in points) / 2**20 if all_met else None,
     )
+
+
+def _reach(record: Record, target: float) -> Record | None:
+    """Return the first point of a cell's curve that meets the target."""
+    key = "macro_auc" if record["mode"] == CENTRAL else "federated_auc"
+    for point in record["curve"]:
+        if point.get(key) is not None and point[key] >= target:
+            return dict(point)
+    return None
 
 
 def _defined(scores: Sequence[Record], *keys: str) -> list[float]:
@@ -169,11 +193,22 @@ def cells_of(row: Row) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """Return the table."""
-    lines = [f"| {' | '.join(HEADS)} |", f"|{'---|' * len(HEADS)}"]
-    lines += [f"| {' | '.join(cells_of(row))} |" for row in rows]
+def markdown(rows: Sequence[Row], target: float | None = None) -> str:
+    """Return the table; with a target, two columns tell when it was met."""
+    heads: tuple[str, ...] = HEADS
+    texts = [cells_of(row) for row in rows]
+    if target is not None:
+        heads = (*heads, f"reached {target:g} at", f"MiB until {target:g}")
+        texts = [(*text, *_met(row)) for text, row in zip(texts, rows, strict=True)]
+    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    lines += [f"| {' | '.join(text)} |" for text in texts]
     return "\n".join(lines) + "\n"
+
+
+def _met(row: Row) -> tuple[str, str]:
+    if row.reached is None or row.reached_mebibytes is None:
+        return "–", "–"
+    return f"{row.reached:g}", f"{row.reached_mebibytes:,.1f}"
 
 
 def as_csv(rows: Sequence[Row]) -> str:

@@ -285,6 +285,21 @@ def test_seeds_make_one_row_with_their_spread() -> None:
     assert "0.550 to 0.750" in markdown(rows)
 
 
+def test_a_target_tells_in_rounds_and_bytes_what_it_took() -> None:
+    curve = [
+        {"at": at, "federated_auc": auc, "bytes": at * 2**20}
+        for at, auc in ((1, 0.55), (2, None), (3, 0.62), (4, 0.6))
+    ]
+    quick = record("federated", 0, 0.6) | {"curve": curve}
+    slow = record("federated", 1, 0.6) | {"curve": [*curve[:2], {**curve[3], "federated_auc": 0.7}]}
+    (row,) = rows_of([quick, slow], 0.6)
+    assert (row.reached, row.reached_mebibytes) == (3.5, 3.5)
+    assert markdown([row], 0.6).splitlines()[-1].endswith("| 3.5 | 3.5 |")
+    (missed,) = rows_of([quick, slow], 0.65)
+    assert (missed.reached, missed.reached_mebibytes) == (None, None)
+    assert markdown([missed], 0.65).splitlines()[-1].endswith("| – | – |")
+
+
 def test_nothing_finished_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no cell"):
         read_records(tmp_path)
