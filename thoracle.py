@@ -56,7 +56,12 @@ def build_app() -> typer.Typer:
 
 def main() -> None:
     """Run the command line; any deliberate error is one sentence and exit 1."""
-    run(build_app())
+    run(_build_and_run)
+
+
+def _build_and_run() -> None:
+    """Build the commands inside ``run``, so that an interrupt during the imports is caught, too."""
+    build_app()()
 
 
 if __name__ == "__main__":
