@@ -53,6 +53,8 @@ _RULES: dict[int, type[Refusal] | None] = {
 }
 """What the screen can decide, by the code on the chain (0: accepted)."""
 _THRESHOLDS = ("inert_share", "noise_floor", "copy_cosine", "cosine_margin", "z", "mad_factor")
+_NEWEST = ("agreement", "mirror_share")
+"""Thresholds that a policy of before does not say; 0 then."""
 
 Gram = dict[tuple[str, str], int]
 Recorded = dict[str, Mapping[str, object]]
@@ -128,7 +130,11 @@ def check_screen(
     if not updates:
         return
     if not isinstance(policy, dict) or not all(
-        isinstance(policy.get(name), float | int) for name in _THRESHOLDS
+        isinstance(value, float | int)
+        for value in (
+            *(policy.get(name) for name in _THRESHOLDS),
+            *(policy.get(name, 0.0) for name in _NEWEST),
+        )
     ):
         auditor.check(
             False,

@@ -72,7 +72,10 @@ _THRESHOLDS = (
 
 @dataclass(frozen=True, kw_only=True)
 class ScreenPolicy:
-    """The federation's public thresholds; every one must be given, and none has a wildcard.
+    """The federation's public thresholds; none has a wildcard.
+
+    A configuration must give every one; only the two newest, ``agreement`` and ``mirror_share``,
+    may be missing together or alone, and are then 0, the stricter rule of before.
 
     Attributes:
         inert_share: share of the median norm below which an update is inert, [0, 1).

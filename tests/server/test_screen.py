@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
+from ledger.audit_screen import decide_again, inner_products
 from ledger.errors import (
     DuplicateUpdate,
     InertUpdate,
@@ -34,6 +35,12 @@ def honest(count: int, *, own: float = 0.7, seed: int = 0) -> dict[str, Update]:
         f"h{i}": np.rint(1000 * (common + own * rng.standard_normal(SIZE))).astype(np.int16)
         for i in range(count)
     }
+
+
+def _thresholds(policy: ScreenPolicy) -> dict[str, float]:
+    """Return the policy as the auditor reads it from a configuration."""
+    said = policy.to_config().items()
+    return {name: float(value) for name, value in said if isinstance(value, bool | float)}
 
 
 @settings(max_examples=30)
@@ -64,9 +71,10 @@ def test_a_minority_of_flipped_signs_is_named(count: int, flipped: int) -> None:
     rogues = sorted(updates)[:flipped]
     changed = updates | {name: -updates[name] for name in rogues}
     result = screen(changed, policy=ScreenPolicy(), norm_bound=BOUND)
-    assert {name: type(e) for name, e in result.refusals.items()} == dict.fromkeys(
-        rogues, OutlierUpdate
-    )
+    named = dict.fromkeys(rogues, OutlierUpdate)
+    assert {name: type(e) for name, e in result.refusals.items()} == named
+    config = _thresholds(ScreenPolicy())
+    assert decide_again(inner_products(changed), sorted(changed), config, BOUND, SIZE) == named
 
 
 def test_two_hospitals_cannot_say_who_is_the_outlier() -> None:
@@ -113,6 +121,11 @@ def test_a_hospital_unlike_the_others_is_no_mirror_of_them(agreed: float, own: f
     assert not result.refusals
     old = ScreenPolicy(agreement=0.0, mirror_share=0.0)
     assert set(screen(updates, policy=old, norm_bound=BOUND).refusals) == {"c"}
+    for policy in (ScreenPolicy(), old):  # the auditor's own code says the same
+        config = _thresholds(policy)
+        audited = decide_again(inner_products(updates), sorted(updates), config, BOUND, 20_000)
+        said = screen(updates, policy=policy, norm_bound=BOUND).refusals
+        assert audited == {name: type(refusal) for name, refusal in said.items()}
     before = {k: v for k, v in old.to_config().items() if k not in {"agreement", "mirror_share"}}
     assert ScreenPolicy.from_config(before) == old
 
