@@ -118,9 +118,7 @@ def _row(group: Sequence[Record], target: float | None) -> Row:
     settings = first["settings"]
     scores = [record["evaluation"] for record in group if record["evaluation"]]
     aucs = _defined(scores, "overall", "macro_auc")
-    met = [_reach(record, target) for record in group] if target is not None else [None]
-    points = [point for point in met if point is not None]
-    all_met = len(points) == len(met)
+    reached, moved = _reached(group, target) if target is not None else (None, None)
     return Row(
         learner=settings["learner"],
         variant=first["variant"],
@@ -147,18 +145,21 @@ def _row(group: Sequence[Record], target: float | None) -> Row:
         ece=_mean(_defined(scores, "calibration", "ece")),
         seconds=fmean(float(record["seconds"]) for record in group),
         mebibytes=fmean(record["bytes"] for record in group) / 2**20,
-        reached=fmean(point["at"] for point in points) if all_met else None,
-        reached_mebibytes=fmean(point["bytes"] for point in points) / 2**20 if all_met else None,
+        reached=reached,
+        reached_mebibytes=moved,
     )
 
 
-def _reach(record: Record, target: float) -> Record | None:
-    """Return the first point of a cell's curve that meets the target."""
-    key = "macro_auc" if record["mode"] == CENTRAL else "federated_auc"
-    for point in record["curve"]:
-        if point.get(key) is not None and point[key] >= target:
-            return dict(point)
-    return None
+def _reached(group: Sequence[Record], target: float) -> tuple[float | None, float | None]:
+    """Return when the target was first met, and the MiB until then; None where a seed missed it."""
+    key = "macro_auc" if group[0]["mode"] == CENTRAL else "federated_auc"
+    points = []
+    for record in group:
+        met = (point for point in record["curve"] if (point.get(key) or 0.0) >= target)
+        if (point := next(met, None)) is None:
+            return None, None
+        points.append(point)
+    return fmean(p["at"] for p in points), fmean(p["bytes"] for p in points) / 2**20
 
 
 def _defined(scores: Sequence[Record], *keys: str) -> list[float]:

@@ -64,7 +64,7 @@ def generate(
 
     The model's bytes are checked against its digest before use. A run's model is its last one.
 
-    Example: thoracle generate runs/phases --out sheet.png --finding Effusion
+    Example: thoracle generate runs/first --out sheet.png --finding Effusion
     """
     if subset not in SUBSETS:
         raise ConfigError(f"--subset is {', '.join(SUBSETS)}, not {subset!r}")

@@ -38,22 +38,13 @@ from simulation.run_record import Draft
 from simulation.settings import Settings
 from simulation.testset import read_test_set
 from tests.simulation.asking import ask
+from tests.simulation.test_compare import PHASED
 
 OPTIONS: dict[str, Any] = {
     "findings": "abnormal", "hospitals": 2, "size": 32, "learner": "cnn", "epsilon": 0.0,
     "learner_options": {"width": 8},
 }  # fmt: skip
-GRID = """
-[settings]
-size = 32
-findings = "abnormal"
-learner_options = { preset = "demo" }
-[modes.central]
-epochs = 3
-[grid]
-learner = ["ssganvit"]
-mode = ["central"]
-"""
+GRID = PHASED.replace("[settings]", '[settings]\nfindings = "abnormal"')
 
 
 @pytest.fixture(scope="module")
