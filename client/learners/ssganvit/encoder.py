@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from client.learners.ssganvit.mobilenet import CHANNELS, MobileStem
-from client.learners.ssganvit.options import CONVOLUTIONAL, MOBILENET, PATCH, Options
+from client.learners.ssganvit.options import CONVOLUTIONAL, FROZEN, MOBILENET, PATCH, Options
 from client.learners.vit import ConvolutionalStem
 
 # isort: split
@@ -78,7 +78,7 @@ class Encoder(nn.Module):
 
     def __init__(self, options: Options, gan_channels: tuple[int, ...]) -> None:
         super().__init__()
-        more: dict[str, Any] = {} if options.stem == PATCH else {"embed_layer": _stem(options.stem)}
+        more: dict[str, Any] = {} if options.stem == PATCH else {"embed_layer": _stem(options)}
         self.vit = VisionTransformer(
             img_size=options.input_size,
             patch_size=options.patch,
@@ -136,8 +136,8 @@ class Encoder(nn.Module):
         return Encoded(stages=(*stages[:-1], last), mean=read.mean(dim=1), tokens=own, stem=stem)
 
 
-def _stem(name: str) -> object:
+def _stem(options: Options) -> object:
     """Return what timm calls to make the stem."""
-    if name == CONVOLUTIONAL:
+    if options.stem == CONVOLUTIONAL:
         return partial(ConvolutionalStem, norm="group")
-    return MobileStem
+    return partial(MobileStem, frozen=options.stem_norm == FROZEN)

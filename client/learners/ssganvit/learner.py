@@ -87,11 +87,14 @@ class SSGANViTLearner(Options):
         return {name: count for name, count in counts.items() if count}
 
     def rate_share(self, parameter: str) -> float:
-        """Return the shares of the generator, and of the transformer's blocks and stem."""
+        """Return the shares of the generator, and of the transformer's blocks and stem.
+
+        What projects the mobile stem's channels is never pretrained, so it has the whole rate.
+        """
         if parameter.startswith("generator."):
             return self.generator_rate
         if parameter.startswith(f"{_TRANSFORMER}blocks."):
             return self.block_rate
-        if parameter.startswith(_STEM):
+        if parameter.startswith(f"{_STEM}backbone." if self.stem == MOBILENET else _STEM):
             return self.stem_rate
         return 1.0

@@ -3,7 +3,8 @@
 Batch norm mixes patients while it trains on them. Frozen, it is a fixed line for each channel from
 statistics that came with the weights (public images): nothing of a batch enters it, per-image
 gradients exist, and its buffers are part of the model file that no phase changes. Its scale and
-shift stay parameters. MobileNetV2: Sandler et al., CVPR 2018.
+shift stay parameters. Without privacy batch norm may stay what it is; its running statistics then
+travel and are averaged like weights. MobileNetV2: Sandler et al., CVPR 2018.
 """
 
 from __future__ import annotations
@@ -122,19 +123,28 @@ def in_timm_names(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
 class MobileStem(nn.Module):
     """Images (B, 1, S, S) to tokens (B, (S/32)², D).
 
-    The arguments are those of timm's ``embed_layer``.
+    The arguments are those of timm's ``embed_layer``, and whether batch norm is ``frozen``.
     """
 
     positions: Tensor
 
-    def __init__(self, *, img_size: int, in_chans: int, embed_dim: int, **_unused: object) -> None:
+    def __init__(
+        self,
+        *,
+        img_size: int,
+        in_chans: int,
+        embed_dim: int,
+        frozen: bool = True,
+        **_unused: object,
+    ) -> None:
         super().__init__()
         self.side = img_size // 32
         self.num_patches = self.side**2
         self.backbone: nn.Module = timm.create_model(
             ARCHITECTURE, pretrained=False, in_chans=in_chans, num_classes=0
         )
-        freeze_norms(self.backbone)
+        if frozen:
+            freeze_norms(self.backbone)
         leave_nothing_in_place(self.backbone)
         self.project = nn.Linear(CHANNELS, embed_dim)
         positions = build_sincos2d_pos_embed([self.side, self.side], dim=embed_dim).unsqueeze(0)

@@ -105,3 +105,14 @@ def names_below(module: nn.Module, *parts: str) -> tuple[str, ...]:
     prefixes = tuple(f"{part}." for part in parts)
     found = (n for n, p in module.named_parameters() if p.requires_grad and n.startswith(prefixes))
     return tuple(sorted(found))
+
+
+def statistics_below(module: nn.Module, part: str) -> tuple[str, ...]:
+    """Return the sorted names of the running statistics of a part's batch norms."""
+    found = (
+        f"{name}.{kind}"
+        for name, layer in module.named_modules()
+        if isinstance(layer, nn.BatchNorm2d) and name.startswith(f"{part}.")
+        for kind in ("running_mean", "running_var")
+    )
+    return tuple(sorted(found))

@@ -14,11 +14,13 @@ UNSET: Final[Any] = None
 """An option that was not given: its preset's value takes its place."""
 NONE, MIX, EXTRA = "none", "mix", "extra"
 CONVOLUTIONAL, MOBILENET, PATCH = "convolutional", "mobilenet", "patch"
+FROZEN, BATCH = "frozen", "batch"
 LINEAR, SIGMOID, SOFTMAX = "linear", "sigmoid", "softmax"
 _CHOICES = {
     "critic_output": (LINEAR, SIGMOID),
     "label_output": (SIGMOID, SOFTMAX),
     "stem": (CONVOLUTIONAL, MOBILENET, PATCH),
+    "stem_norm": (FROZEN, BATCH),
     "gan_augmentation": (NONE, MIX, EXTRA),
 }
 _SWITCHES = ("conditional", "train_stem", "gan_tokens", "fusion")
@@ -81,6 +83,8 @@ class Options(Learner):
         negatives: generated images that every image is held against.
         projection: length of the vectors that are compared.
         stem: "convolutional", "mobilenet" (for ImageNet weights) or "patch" (the paper's ViT).
+        stem_norm: of the mobile stem: "frozen" statistics, or "batch" norm, which learns better
+            from few images and which private training refuses, for it mixes patients.
         train_stem: whether anything trains the stem.
         patch: pixels a token's side covers: 8, 16 or, for the mobile stem, 32.
         width, depth, heads, mlp_ratio: of the transformer, as in the learner ``vit``; a depth of 0
@@ -125,6 +129,7 @@ class Options(Learner):
     negatives: int = UNSET
     projection: int = UNSET
     stem: str = UNSET
+    stem_norm: str = UNSET
     train_stem: bool = UNSET
     patch: int = UNSET
     width: int = UNSET
@@ -167,6 +172,10 @@ class Options(Learner):
             listed = " or ".join(str(patch) for patch in patches)
             raise ConfigError(
                 f"learner {self.name}: patch is {listed} with this stem and divides input_size"
+            )
+        if self.stem_norm == BATCH and (self.stem != MOBILENET or not self.train_stem):
+            raise ConfigError(
+                f'learner {self.name}: stem_norm = "batch" is for a mobile stem that is trained'
             )
         if self.width % 32 or self.width % self.heads:
             raise ConfigError(f"learner {self.name}: width is a multiple of 32 and of heads")

@@ -38,6 +38,7 @@ _CXR64: dict[str, Value] = {
     "negatives": 16,
     "projection": 64,
     "stem": "convolutional",
+    "stem_norm": "frozen",
     "train_stem": True,
     "patch": 16,
     "width": 128,

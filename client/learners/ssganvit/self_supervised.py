@@ -16,7 +16,7 @@ from client.learners.augment import augment
 from client.learners.phase import Draws, Phase
 from client.learners.ssganvit import views
 from client.learners.ssganvit.adversarial import enlarge, generate
-from client.learners.ssganvit.network import SSGANViT, names_below
+from client.learners.ssganvit.network import SSGANViT, names_below, statistics_below
 from client.learners.ssganvit.presets import train_defaults
 from client.learners.ssganvit.pretext import nt_xent, triplet
 from ledger.errors import ConfigError
@@ -51,6 +51,10 @@ class SelfSupervised(Phase):
             return names
         # Without blocks the critic's tokens are in the mean alone, which no task that is on reads.
         return tuple(name for name in names if not name.startswith("encoder.gan_tokens."))
+
+    def buffers(self, module: nn.Module) -> tuple[str, ...]:
+        """Return the running statistics of a stem that has batch norm."""
+        return statistics_below(module, "encoder")
 
     def draw(
         self,

@@ -15,7 +15,7 @@ from torch import Generator, Tensor, nn
 
 from client.learners.phase import SUPERVISED, Draws, Phase
 from client.learners.ssganvit.adversarial import enlarge, generate, uniform
-from client.learners.ssganvit.network import SSGANViT, Told, names_below
+from client.learners.ssganvit.network import SSGANViT, Told, names_below, statistics_below
 from client.learners.ssganvit.options import EXTRA, MIX, NONE
 from client.learners.ssganvit.presets import train_defaults
 
@@ -37,6 +37,10 @@ class Findings(Phase):
     def trained(self, module: nn.Module) -> tuple[str, ...]:
         """Return the parameters of encoder, fusion and head."""
         return names_below(module, "encoder", "fusion", "head")
+
+    def buffers(self, module: nn.Module) -> tuple[str, ...]:
+        """Return the running statistics of a stem that has batch norm."""
+        return statistics_below(module, "encoder")
 
     def draw(
         self,

@@ -54,6 +54,9 @@ def test_a_description_holds_every_value_and_what_is_given_wins(preset: str) -> 
         ({"gan_size": 9}, "divides"),
         ({"stem": "mobilenet"}, "patch is 32"),
         ({"patch": 32}, "patch is 8 or 16"),
+        ({"stem_norm": "batch"}, "for a mobile stem"),
+        ({"stem_norm": "batch", "train_stem": False, **HYBRID}, "that is trained"),
+        ({"stem_norm": "layer", **HYBRID}, "stem_norm is one of"),
         ({"stem": "resnet"}, "stem is one of"),
         ({"critic_output": "tanh"}, "critic_output is one of"),
         ({"fusion": 1}, "true or false"),
@@ -94,7 +97,11 @@ def test_parts_train_at_their_own_rates() -> None:
     learner = small(generator_rate=2.0, block_rate=0.5, stem_rate=0.25)
     names = ("generator.last.bias", "critic.refine.bias", "encoder.vit.blocks.0.norm1.bias")
     assert [learner.rate_share(name) for name in names] == [2.0, 1.0, 0.5]
-    assert learner.rate_share("encoder.vit.patch_embed.project.bias") == 0.25
+    projection = "encoder.vit.patch_embed.project.bias"
+    assert learner.rate_share(projection) == 0.25
+    hybrid = small(stem_rate=0.25, **HYBRID)
+    assert hybrid.rate_share("encoder.vit.patch_embed.backbone.conv_stem.weight") == 0.25
+    assert hybrid.rate_share(projection) == 1.0  # it comes with no file
 
 
 @pytest.mark.parametrize(

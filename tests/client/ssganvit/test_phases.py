@@ -8,18 +8,20 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
+from client.dp_modules import check_phases
 from client.dp_oracle import check_uncoupled
 from client.learners.losses import masked_bce
 from client.learners.phase import Phase
 from client.learners.ssganvit.adversarial import finding_loss, generate
 from client.learners.ssganvit.learner import SSGANViTLearner
 from client.learners.ssganvit.network import SSGANViT
-from ledger.errors import ConfigError
+from ledger.errors import ConfigError, UnsupportedModule
 from tests.client.ssganvit.small import LABELS, LossOf, batch, drawn, small
 
 PHASES = ("adversarial", "self_supervised", "supervised")
 LITERAL = {"critic_output": "sigmoid", "label_output": "softmax", "gan_augmentation": "extra"}
 HYBRID = {"stem": "mobilenet", "patch": 32, "train_stem": False}
+BATCH = {"stem": "mobilenet", "patch": 32, "stem_norm": "batch"}
 NO_BLOCKS = {"depth": 0}
 PLAIN = {"depth": 0, "fusion": False}
 
@@ -169,6 +171,26 @@ def test_frozen_stems_travel_in_no_phase() -> None:
     trainable = small(**{**HYBRID, "train_stem": True})
     travels = set(trainable.phase("supervised").travels(network(trainable)))
     assert stem - travels == {name for name in stem if "running_" in name}
+
+
+def test_a_stem_with_batch_norm_shares_its_statistics_and_cannot_be_private() -> None:
+    learner = small(**BATCH)
+    module = network(learner)
+    images, labels = batch(8)
+    stem = {name for name in learner.shared(module) if "backbone" in name}
+    statistics = {name for name in stem if "running_" in name}
+    assert len(statistics) == 2 * 52
+    for name in PHASES[1:]:
+        phase = learner.phase(name)
+        start = {key: value.clone() for key, value in module.state_dict().items()}
+        phase.loss(module, images, labels, drawn(phase, module, images, labels))
+        changed = {n for n, v in module.state_dict().items() if not torch.equal(v, start[n])}
+        counts = {name for name in changed if name.endswith("num_batches_tracked")}
+        assert changed - counts == statistics
+        assert stem <= set(phase.travels(module))
+        assert not counts & set(phase.travels(module))
+    with pytest.raises(UnsupportedModule, match="mixes patients"):
+        check_phases(module, [learner.phase("supervised")])
 
 
 @pytest.mark.parametrize("depth", [0, 2])
