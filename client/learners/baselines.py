@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from client.learners.interface import Learner
@@ -46,6 +47,8 @@ class TimmLearner(Learner):
     architecture: ClassVar[str]
     patch: ClassVar[int] = 0
     """A transformer's patch side; 0 for a convolutional network."""
+    depthwise: ClassVar[bool] = False
+    """Whether most convolutions are: channels last then takes two thirds of the time."""
 
     norm: str = "group"
     dropout: float = 0.0
@@ -73,6 +76,8 @@ class TimmLearner(Learner):
         if self.norm == "group":
             replace_batch_norm(module)
         leave_nothing_in_place(module)
+        if self.depthwise:
+            lay_channels_last(module)
         return module
 
     def head(self, module: nn.Module) -> nn.Linear:
@@ -104,6 +109,14 @@ def hub_weights(architecture: str) -> Mapping[str, Tensor]:
     """Return what timm's hub has of an architecture; raises what the hub's client raises."""
     found: Mapping[str, Tensor] = timm.create_model(architecture, pretrained=True).state_dict()
     return found
+
+
+def lay_channels_last(module: nn.Module) -> None:
+    """Lay filters out channels last, in which a processor's depthwise convolutions are quicker."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            laid = layer.weight.detach().clone(memory_format=torch.channels_last)
+            layer.weight = nn.Parameter(laid)
 
 
 class Copy(nn.Module):
@@ -150,6 +163,7 @@ class EfficientNetB4(TimmLearner):
     """EfficientNet-B4 (Tan and Le, ICML 2019)."""
 
     name: ClassVar[str] = "efficientnet_b4"
+    depthwise: ClassVar[bool] = True
     architecture: ClassVar[str] = "efficientnet_b4"
 
 
@@ -158,6 +172,7 @@ class MobileNetV2(TimmLearner):
     """Inverted residuals (Sandler et al., CVPR 2018): small enough for two cores."""
 
     name: ClassVar[str] = "mobilenetv2"
+    depthwise: ClassVar[bool] = True
     architecture: ClassVar[str] = "mobilenetv2_100"
 
 

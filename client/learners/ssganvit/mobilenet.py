@@ -22,7 +22,7 @@ import timm
 from timm.layers.norm_act import BatchNormAct2d
 from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
 
-from client.learners.baselines import leave_nothing_in_place
+from client.learners.baselines import lay_channels_last, leave_nothing_in_place
 from client.learners.pretrained import in_our_names
 
 ARCHITECTURE = "mobilenetv2_100"
@@ -79,9 +79,7 @@ class FoldedConv2d(nn.Conv2d):
             groups=replaced.groups,
             bias=False,
         )
-        # Channels last: depthwise convolutions of a processor run nearly twice as quick so.
-        filters = replaced.weight.detach().clone(memory_format=torch.channels_last)
-        self.weight = nn.Parameter(filters)
+        self.weight = nn.Parameter(replaced.weight.detach().clone())
         # In a tuple: the norm is registered beside the convolution, where files look for it.
         self._norm = (norm,)
 
@@ -145,6 +143,7 @@ class MobileStem(nn.Module):
         )
         if frozen:
             freeze_norms(self.backbone)
+        lay_channels_last(self.backbone)
         leave_nothing_in_place(self.backbone)
         self.project = nn.Linear(CHANNELS, embed_dim)
         positions = build_sincos2d_pos_embed([self.side, self.side], dim=embed_dim).unsqueeze(0)

@@ -3,7 +3,8 @@
 ``paper``: what the paper says, literally, its contradictions included (a sigmoid under a
 Wasserstein loss, a softmax over findings that occur together); what it does not say is the
 transformer's usual. ``cxr64`` and ``cxr96`` are for two cores and 12,000 radiographs, the latter
-on ImageNet weights of MobileNetV2; ``demo`` trains on phantoms in seconds.
+on ImageNet weights of MobileNetV2; ``cxr96_private`` keeps these frozen and trains little on top;
+``demo`` trains on phantoms in seconds.
 """
 
 from __future__ import annotations
@@ -60,10 +61,27 @@ _CXR96: dict[str, Value] = {
     **_CXR64,
     "input_size": 96,
     "stem": "mobilenet",
+    # Frozen norms hardly learn from some ten thousand images (figures: docs/adr/0014-ssganvit.md).
+    "stem_norm": "batch",
     "patch": 32,
-    "stem_rate": 0.5,
+    "block_rate": 0.5,
+    "stem_rate": 1.0,
     # ImageNet has taught the stem already, and its two views are the dearest step of all.
+    "adversarial_share": 0.125,
     "self_supervised_share": 0.125,
+}
+_CXR96_PRIVATE: dict[str, Value] = {
+    **_CXR96,
+    # Batch norm mixes patients; and the noise grows with what is trained.
+    "stem_norm": "frozen",
+    "train_stem": False,
+    "width": 32,
+    "depth": 1,
+    "heads": 2,
+    "block_rate": 1.0,
+    "projection": 32,
+    "fusion": False,
+    "gan_augmentation": "none",
 }
 _DEMO: dict[str, Value] = {
     **_CXR64,
@@ -112,6 +130,7 @@ PRESETS: Mapping[str, Mapping[str, Value]] = MappingProxyType(
     {
         "cxr64": MappingProxyType(_CXR64),
         "cxr96": MappingProxyType(_CXR96),
+        "cxr96_private": MappingProxyType(_CXR96_PRIVATE),
         "demo": MappingProxyType(_DEMO),
         "paper": MappingProxyType(_PAPER),
     }
@@ -130,12 +149,23 @@ _PAPER_GAN: dict[str, object] = {
 # Gulrajani et al.'s betas, and a critic that keeps ahead (figures: docs/adr/0014-ssganvit.md).
 _OUR_GAN = {**_PAPER_GAN, "betas": (0.0, 0.9), "learning_rate": 5e-4}
 _SCRATCH: dict[str, object] = {"optimiser": "adamw", "learning_rate": 2e-3, "batch_size": 32}
+# Private steps: few, and noisier the more Adam would make of small gradients (docs/results.md).
+_PRIVATE: dict[str, object] = {
+    "optimiser": "sgd", "learning_rate": 0.6, "batch_size": 64, "weight_decay": 0.0,
+    "final_share": 0.2, "warmup": 0.0,
+}  # fmt: skip
 _TRAIN: Mapping[str, Mapping[str, Mapping[str, object]]] = {
     "cxr64": {"adversarial": _OUR_GAN, "self_supervised": _SCRATCH, "supervised": _SCRATCH},
     "cxr96": {
         "adversarial": _OUR_GAN,
-        "self_supervised": {**_SCRATCH, "learning_rate": 5e-4},
+        # A tenth of what suits a stem from scratch: more undoes what ImageNet has taught.
+        "self_supervised": {**_SCRATCH, "learning_rate": 5e-5},
         "supervised": {**_SCRATCH, "learning_rate": 1e-3},
+    },
+    "cxr96_private": {
+        "adversarial": {**_OUR_GAN, "batch_size": 64},
+        "self_supervised": _PRIVATE,
+        "supervised": _PRIVATE,
     },
     "demo": {
         "adversarial": {**_OUR_GAN, "batch_size": 16},

@@ -98,9 +98,10 @@ def _private_step(learner: SSGANViTLearner, module: SSGANViT, name: str) -> set[
     [{"depth": 0}, {"train_stem": False}, BARE],
     ids=["no blocks", "frozen stem", "neither tokens nor fusion"],
 )
-def test_cxr96_without_a_part_trains_privately(options: dict[str, object]) -> None:
+def test_a_frozen_stem_without_a_part_trains_privately(options: dict[str, object]) -> None:
     """At 32 px, the smallest its stem takes; all phases, as private training checks them."""
-    learner = get_learner("ssganvit", preset="cxr96", input_size=32, labels=1, **options)
+    frozen = {"stem_norm": "frozen", **options}
+    learner = get_learner("ssganvit", preset="cxr96", input_size=32, labels=1, **frozen)
     assert isinstance(learner, SSGANViTLearner)
     assert (learner.stem, learner.width) == ("mobilenet", 128)
     module = built(learner)
