@@ -20,6 +20,7 @@ from typing import Final, cast
 from flwr.app import ConfigRecord, ConfigRecordValues, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from client.call import carry_out
 from client.frames import pack, unpack
 from client.isolate import run_isolated
 from ledger.errors import ConfigError, ThoracleError
@@ -59,14 +60,12 @@ def answer(message: Message, context: Context, kind: str) -> Message:
 
 
 def _call(message: Message, context: Context, kind: str) -> Record:
-    from client.serve import serve  # brings torch: only when a hospital is called
-
     home, timeout = hospital_of(context)
     order = message.content.config_records.get(ORDER)
     if not isinstance(order, Mapping):
         raise ConfigError("the message holds no order")
     payload = pack({**order, "home": str(home), "kind": kind})
-    return unpack(run_isolated(serve, payload, timeout=timeout, who=home.name))
+    return unpack(run_isolated(carry_out, payload, timeout=timeout, who=home.name))
 
 
 def hospital_of(context: Context) -> tuple[Path, float]:

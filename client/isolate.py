@@ -9,8 +9,10 @@ milliseconds rather than the imports. Payload and reply cross a local pipe as pl
 from __future__ import annotations
 
 import multiprocessing
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 
 from ledger.canonical import canonical_json, parse_json
@@ -35,6 +37,22 @@ def _child(call: Call, pipe: Connection) -> None:
     pipe.send_bytes(answer)
 
 
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Keep a starting child from running the parent's main script over again.
+
+    Python's own children do so, to find what their parent defined there. Ours need nothing of it,
+    and the script of Flower's worker imports all of Ray: most of a second for every call.
+    """
+    main = sys.modules["__main__"].__dict__
+    file = main.pop("__file__", None)
+    try:
+        yield
+    finally:
+        if file is not None:
+            main["__file__"] = file
+
+
 def run_isolated(call: Call, payload: bytes, *, timeout: float, who: str) -> bytes:
     """Run ``call(payload)`` in a child process and return its answer.
 
@@ -53,7 +71,8 @@ def run_isolated(call: Call, payload: bytes, *, timeout: float, who: str) -> byt
         context.set_forkserver_preload(_PRELOAD)
         here, there = context.Pipe()
         child = context.Process(target=_child, args=(call, there), daemon=True)
-        child.start()
+        with _without_main():
+            child.start()
         there.close()
     try:
         return _answer(here, payload, timeout, who)

@@ -28,8 +28,6 @@ from functools import lru_cache
 from typing import Final
 
 import numpy as np
-from dp_accounting import dp_event
-from dp_accounting.rdp import RdpAccountant, compute_epsilon
 from numpy.typing import NDArray
 
 from ledger.errors import InvalidStatement
@@ -78,6 +76,10 @@ class Release:
 
 @lru_cache(maxsize=4096)
 def _rdp_of_step(noise_multiplier: float, sample_rate: float) -> tuple[float, ...]:
+    # The accountants bring scipy: a second that nobody without a budget need wait for.
+    from dp_accounting import dp_event
+    from dp_accounting.rdp import RdpAccountant
+
     accountant = RdpAccountant(list(ORDERS))
     accountant.compose(
         dp_event.PoissonSampledDpEvent(sample_rate, dp_event.GaussianDpEvent(noise_multiplier))
@@ -111,12 +113,16 @@ def epsilon_of(releases: Sequence[Release], delta: float) -> float:
         raise InvalidStatement(f"delta must be above 0 and below 1, not {delta}")
     if not releases:
         return 0.0
+    from dp_accounting.rdp import compute_epsilon
+
     epsilon, _ = compute_epsilon(list(ORDERS), list(rdp_of(releases)), delta)
     return float(epsilon)
 
 
 def optimal_order(releases: Sequence[Release], delta: float) -> float:
     """Return the order at which `epsilon_of` found its minimum (at an end: widen ``ORDERS``)."""
+    from dp_accounting.rdp import compute_epsilon
+
     _, order = compute_epsilon(list(ORDERS), list(rdp_of(releases)), delta)
     return float(order)
 

@@ -210,7 +210,7 @@ def _die(payload: bytes) -> bytes:
 def test_a_hospital_that_dies_costs_only_its_reply(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "serve", _die)
+    monkeypatch.setattr(shim, "carry_out", _die)
     reply = shim.answer(message(ORDER.to_record()), context(run), "train")
     assert reply.error.reason == HospitalFailed.__name__
 
