@@ -9,6 +9,7 @@ milliseconds rather than the imports. Payload and reply cross a local pipe as pl
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -26,15 +27,31 @@ _lock = threading.Lock()
 
 
 def _child(call: Call, pipe: Connection) -> None:
+    answered = threading.Event()
     try:
-        answer = _ANSWER + call(pipe.recv_bytes())
+        payload = pipe.recv_bytes()
+        threading.Thread(target=_end_with_parent, args=(pipe, answered), daemon=True).start()
+        answer = _ANSWER + call(payload)
     except ThoracleError as error:
         answer = _ERROR + canonical_json({"name": error.name, "message": str(error)})
     except Exception as error:  # noqa: BLE001 - whatever it is, only its class may leave
         answer = _ERROR + canonical_json(
             {"name": "HospitalFailed", "message": type(error).__name__}
         )
+    answered.set()
     pipe.send_bytes(answer)
+
+
+def _end_with_parent(pipe: Connection, answered: threading.Event) -> None:
+    """End this process once its parent is gone, and with it whoever wanted the answer.
+
+    Flower's engine kills its workers when a run is interrupted; a hospital that trained on for
+    nobody would hold its folder against the resumed run. A kill is safe at any moment: that is
+    what a hospital's journal is for.
+    """
+    pipe.poll(None)  # the parent sends one message only, so what comes now is the end
+    if not answered.is_set():
+        os._exit(1)
 
 
 @contextmanager
