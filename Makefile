@@ -6,6 +6,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 RUN    ?= runs/demo
 
+# A run starts many interpreters, which would all compile the same sources where the environment
+# forbids to keep the result.
+export PYTHONDONTWRITEBYTECODE =
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check attack faults soak gpu-check clean
 
@@ -40,9 +44,8 @@ check: setup ## Lint, format, types, import floors
 	PYTHONPATH=. $(BIN)/lint-imports
 
 test: check ## All of the above and every test
-	@# Real runs mostly wait: a third worker; the longest files begin first (tests/conftest.py). Each run starts many
-	@# interpreters, which would all compile the same sources where the environment forbids to keep the result.
-	PATH="$$PWD/$(BIN):$$PATH" PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder
+	@# Real runs mostly wait: a third worker; the longest files begin first (tests/conftest.py).
+	PATH="$$PWD/$(BIN):$$PATH" $(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 attack: setup ## Run the attack catalogue and print its table
 	$(BIN)/python -m tests.attacks
