@@ -61,7 +61,7 @@ _CXR96: dict[str, Value] = {
     **_CXR64,
     "input_size": 96,
     "stem": "mobilenet",
-    # Frozen norms hardly learn from some ten thousand images (figures: docs/adr/0014-ssganvit.md).
+    # Frozen norms hardly learn from some ten thousand images (figures: docs/results.md).
     "stem_norm": "batch",
     "patch": 32,
     "block_rate": 0.5,
