@@ -73,13 +73,14 @@ class Cell:
         return {key: value for key, value in values.items() if key not in left_out}
 
     def told(self) -> dict[str, object]:
-        """Return what ``matters``, with the digest of a file in place of its path.
+        """Return what ``matters``, without places: a file's digest, and the data folders' names.
 
         Raises:
             ConfigError: the initial weights cannot be read.
         """
         weights = weights_digest(self.settings.initial_weights)
-        return {**self.matters(), "initial_weights": weights}
+        data = ",".join(Path(part.strip()).name for part in self.settings.data.split(","))
+        return {**self.matters(), "data": data, "initial_weights": weights}
 
     def digest(self, data: Mapping[str, str]) -> str:
         """Return the cell's digest, 64 hexadecimal digits.
@@ -94,7 +95,7 @@ class Cell:
             "data": dict(data),
             "versions": versions(),
         }
-        del about["settings"]["data"]  # type: ignore[attr-defined]  # a path; the records count
+        del about["settings"]["data"]  # type: ignore[attr-defined]  # names; the records count
         return tagged_digest(FORMAT, canonical_json(about)).hex()
 
 

@@ -60,9 +60,12 @@ def test_initial_weights_count_by_their_bytes_and_no_path_is_kept(tmp_path: Path
     weights = tmp_path / "weights.pth"
     weights.write_bytes(b"one")
     text = GRID.replace("[modes.central]", f'initial_weights = "{weights}"\n[modes.central]')
-    cell = read_cells(write(tmp_path, text))[0]
+    path = write(tmp_path, text)
+    cell = read_cells(path, f"{tmp_path}/nih, {tmp_path}/chexpert")[0]
     before = cell.digest({})
     assert str(tmp_path) not in json.dumps(cell.told())
+    assert cell.told()["data"] == "nih,chexpert"
+    assert read_cells(path, "elsewhere")[0].digest({}) == before  # the records count, not a place
     assert str(cell.told()["initial_weights"]).startswith("weights.pth:7692c3ad")
     weights.write_bytes(b"two")
     assert cell.digest({}) != before
