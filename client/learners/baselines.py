@@ -48,7 +48,7 @@ class TimmLearner(Learner):
     patch: ClassVar[int] = 0
     """A transformer's patch side; 0 for a convolutional network."""
     depthwise: ClassVar[bool] = False
-    """Whether most convolutions are: channels last then takes two thirds of the time."""
+    """Whether most convolutions are: laid out channels last they are quicker."""
 
     norm: str = "group"
     dropout: float = 0.0

@@ -149,7 +149,7 @@ _PAPER_GAN: dict[str, object] = {
 # Gulrajani et al.'s betas, and a critic that keeps ahead (figures: docs/adr/0014-ssganvit.md).
 _OUR_GAN = {**_PAPER_GAN, "betas": (0.0, 0.9), "learning_rate": 5e-4}
 _SCRATCH: dict[str, object] = {"optimiser": "adamw", "learning_rate": 2e-3, "batch_size": 32}
-# Private steps: few, and noisier the more Adam would make of small gradients (docs/results.md).
+# Plain SGD, its rate in units of the clipping norm, as what learnt at epsilon 8 (docs/results.md).
 _PRIVATE: dict[str, object] = {
     "optimiser": "sgd", "learning_rate": 0.6, "batch_size": 64, "weight_decay": 0.0,
     "final_share": 0.2, "warmup": 0.0,

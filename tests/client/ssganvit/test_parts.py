@@ -17,6 +17,7 @@ from client.learners.ssganvit.network import SSGANViT
 from client.learners.target import find_target
 from client.noise import Keystream
 from client.privacy_plan import MIN_COHORT
+from ledger.errors import UnsupportedModule
 from tests.client.ssganvit.small import LABELS, batch, small
 
 BARE = {"gan_tokens": False, "fusion": False}
@@ -91,6 +92,19 @@ def _private_step(learner: SSGANViTLearner, module: SSGANViT, name: str) -> set[
     after = module.state_dict()
     assert all(torch.isfinite(value).all() for value in after.values())
     return {key for key, value in after.items() if not torch.equal(value, before[key])}
+
+
+def test_the_private_preset_is_one() -> None:
+    learner = get_learner("ssganvit", preset="cxr96_private", input_size=96)
+    assert isinstance(learner, SSGANViTLearner)
+    module = built(learner)
+    check_phases(module, [learner.phase(name) for name in learner.phases])
+    for name in learner.phases[1:]:
+        assert not any("backbone" in trained for trained in learner.phase(name).travels(module))
+    other = get_learner("ssganvit", preset="cxr96", input_size=96)
+    assert isinstance(other, SSGANViTLearner)
+    with pytest.raises(UnsupportedModule, match="mixes patients"):
+        check_phases(built(other), [other.phase(name) for name in other.phases])
 
 
 @pytest.mark.parametrize(
