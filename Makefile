@@ -45,7 +45,8 @@ check: setup ## Lint, format, types, import floors
 
 test: check ## All of the above and every test
 	@# Real runs mostly wait: a third worker; the longest files begin first (tests/conftest.py).
-	PATH="$$PWD/$(BIN):$$PATH" $(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder
+	@# One thread each: three workers' threads would only wait for one another's cores.
+	PATH="$$PWD/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 attack: setup ## Run the attack catalogue and print its table
 	$(BIN)/python -m tests.attacks

@@ -24,15 +24,15 @@ def deterministic(
             not the order of sums: the same bits are not promised there.
     """
     on_gpu = device is not None and device.type == "cuda"
-    algorithms = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    algorithms = torch.get_deterministic_debug_mode()
     before = torch.get_num_threads()
     with torch.random.fork_rng(devices=[device] if on_gpu else []):
         try:
             torch.set_num_threads(threads)
-            torch.use_deterministic_algorithms(not on_gpu)
+            # As use_deterministic_algorithms, which brings the whole compiler along (seconds).
+            torch.set_deterministic_debug_mode("default" if on_gpu else "error")
             torch.manual_seed(seed)
             yield
         finally:
-            torch.use_deterministic_algorithms(algorithms, warn_only=warn_only)
+            torch.set_deterministic_debug_mode(algorithms)
             torch.set_num_threads(before)

@@ -96,7 +96,7 @@ class Encoder(nn.Module):
         )
         for block in self.vit.blocks:
             # The fused kernel has no rule for per-image gradients.
-            block.get_submodule("attn").fused_attn = False  # type: ignore[assignment]
+            block.get_submodule("attn").fused_attn = False
         self.mobile = options.stem == MOBILENET
         if not options.train_stem:
             self.vit.patch_embed.requires_grad_(requires_grad=False)
