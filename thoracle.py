@@ -13,6 +13,7 @@ def build_app() -> typer.Typer:
     from ledger.audit_commands import app as audit
     from ledger.chain_commands import app as chain
     from server.erase_command import register as register_erase
+    from simulation.average_command import average
     from simulation.commands import simulate
     from simulation.compare_command import compare
     from simulation.data_commands import register as register_data
@@ -41,6 +42,7 @@ def build_app() -> typer.Typer:
     app.command()(simulate)
     app.command()(evaluate)
     app.command()(compare)
+    app.command()(average)
     app.command()(predict)
     app.command()(explain)
     app.command()(generate)

@@ -13,6 +13,7 @@ from ledger.canonical import parse_json
 from ledger.errors import ConfigError, DataError, EvidenceMismatch, EvidenceMissing
 from ledger.files import read_bounded
 from ledger.manifest import Manifest
+from ledger.statement import Outcome
 
 if TYPE_CHECKING:
     from client.data.pipeline import Preprocessing
@@ -103,19 +104,55 @@ def refuse_parts(learner: Learner) -> None:
         )
 
 
+def last_models(run: Path, count: int) -> tuple[bytes, ...]:
+    """Return the digests of the models of the last ``count`` verified rounds of the last phase.
+
+    In the order of their rounds. Models of other phases are not among them: what they were trained
+    for is something else.
+
+    Raises:
+        DataError: the phase has not as many.
+        EvidenceMismatch: the run's table of rounds cannot be read.
+    """
+    rows = [row for row in _rounds(run) if row.get("outcome") == Outcome.SUM_VERIFIED.name]
+    phase = rows[-1].get("phase", "") if rows else ""
+    found = [row["model"] for row in rows if row.get("phase", "") == phase]
+    if count > len(found):
+        named = f" of the phase {phase}" if phase else ""
+        raise DataError(
+            f"{count} models are to be averaged; the run {run.name} has {len(found)} verified"
+            f" rounds{named}"
+        )
+    try:
+        return tuple(bytes.fromhex(digest) for digest in found[-count:])
+    except ValueError:
+        raise _no_table(run) from None
+
+
 def _digest_after(run: Path, number: int | None, initial: str) -> str:
     if number == 0:
         return initial
-    try:
-        text = read_bounded(run / "metrics.csv", MAX_METRICS_BYTES).decode()
-        rows = list(csv.DictReader(io.StringIO(text, newline="")))
-        models = {int(row["round"]): row["model"] for row in rows}
-    except EvidenceMissing:
-        models = {}
-    except (ValueError, KeyError, TypeError):
-        raise EvidenceMismatch(f"{run / 'metrics.csv'} is not a run's table of rounds") from None
+    models = {int(row["round"]): row["model"] for row in _rounds(run)}
     wanted = max(models, default=None) if number is None else number
     if wanted is None or wanted not in models:
         which = "a finished round" if number is None else f"a round {number}"
         raise DataError(f"the run {run.name} does not have {which}")
     return models[wanted]
+
+
+def _rounds(run: Path) -> list[dict[str, str]]:
+    """Return the rows of the run's table of rounds, each with its round and model."""
+    try:
+        text = read_bounded(run / "metrics.csv", MAX_METRICS_BYTES).decode()
+    except EvidenceMissing:
+        return []
+    except ValueError:
+        raise _no_table(run) from None
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    if any(not (row.get("round") or "").isdecimal() or not row.get("model") for row in rows):
+        raise _no_table(run)
+    return rows
+
+
+def _no_table(run: Path) -> EvidenceMismatch:
+    return EvidenceMismatch(f"{run / 'metrics.csv'} is not a run's table of rounds")

@@ -41,6 +41,7 @@ def export(
         "model": chosen.path.stem,
         "federation": final.origin.federation,
         "round": final.origin.round,
+        "averaged": list(final.origin.averaged),
         "findings": list(chosen.findings),
         "preprocessing": final.films.config(),
         "thresholds": [point.threshold for point in kept.points] if kept else None,

@@ -111,6 +111,7 @@ def about_model(model: str, origin: Provenance, kept: Calibrated | None) -> dict
         "model": model,
         "federation": origin.federation,
         "round": origin.round,
+        "averaged": list(origin.averaged),
         "outcome": origin.outcome,
         "latest": origin.latest,
         "anchored": origin.anchored,
@@ -148,7 +149,11 @@ def _csv(told: list[dict[str, Any]]) -> str:
 def print_model(about: dict[str, Any]) -> None:
     """Print what the ledger says of the model, and what it was calibrated on."""
     where = f"round {about['round']} ({about['outcome']})" if about["round"] else "before round 1"
-    out.print(f"Model {about['model'][:16]}…: final on the ledger, {where}.", markup=False)
+    said = f"final on the ledger, {where}"
+    if about["averaged"]:
+        rounds = ", ".join(str(number) for number in about["averaged"])
+        said = f"the mean, computed again, of models final on the ledger: rounds {rounds}"
+    out.print(f"Model {about['model'][:16]}…: {said}.", markup=False)
     if not about["latest"]:
         out.print("A later model of this run is final, too.")
     if not about["anchored"]:

@@ -61,14 +61,20 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def played(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     """Return the folder of one audited round that ends in a model of the tiny learner."""
+    return play(tmp_path_factory.mktemp("played") / "run", data, rounds=1)
+
+
+def play(folder: Path, data: Path, *, rounds: int) -> Path:
+    """Play rounds of the tiny learner on the in-process chain, and write their run's folder."""
     learner = Tiny()
     module = learner.build(0)
     model = module_to_model(module, learner.shared(module))
-    folder = tmp_path_factory.mktemp("played") / "run"
     federation = Federation(folder, model=model)
-    federation.play()
+    finals = []
+    for _ in range(rounds):
+        federation.play()
+        finals.append(federation.ledger.model().hex())
     federation.write_run()
-    final = federation.ledger.model().hex()
     record = parse_json((folder / "run.json").read_bytes(), 1 << 20)
     assert isinstance(record, dict)
     record |= {
@@ -78,7 +84,8 @@ def played(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
         "findings": list(FINDINGS),
     }
     (folder / "run.json").write_bytes(canonical_json(record))
-    (folder / "metrics.csv").write_text(f"round,model\n1,{final}\n")
+    lines = (f"{number},{final},SUM_VERIFIED" for number, final in enumerate(finals, start=1))
+    (folder / "metrics.csv").write_text("\n".join(["round,model,outcome", *lines, ""]))
     cohort = load_nih(data, "test")
     write_test_set(folder / "test.npz", cohort, load_pixels(cohort, 8))
     return folder

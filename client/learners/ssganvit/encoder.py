@@ -23,6 +23,7 @@ from torch.nn import functional
 from client.learners.ssganvit.mobilenet import CHANNELS, MobileStem
 from client.learners.ssganvit.options import CONVOLUTIONAL, FROZEN, MOBILENET, PATCH, Options
 from client.learners.vit import ConvolutionalStem
+from ledger.errors import ConfigError
 
 # isort: split
 from timm.models.vision_transformer import VisionTransformer
@@ -111,6 +112,13 @@ class Encoder(nn.Module):
     def stem_channels(self) -> int:
         """Channels of a pretrained stem's own tokens, 0 where there are none."""
         return CHANNELS if self.mobile else 0
+
+    def stem_tokens(self, images: Tensor) -> Tensor:
+        """Return a pretrained stem's own tokens (B, N, C) of (B, 1, S, S)."""
+        embed = self.vit.patch_embed
+        if not isinstance(embed, MobileStem):
+            raise ConfigError("only a mobile stem has tokens of its own")
+        return embed.map(images)
 
     def forward(self, images: Tensor, maps: tuple[Tensor, ...]) -> Encoded:
         """Encode (B, 1, S, S)."""

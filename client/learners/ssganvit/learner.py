@@ -74,7 +74,8 @@ class SSGANViTLearner(Options):
         A run of fewer rounds than phases leaves the earlier ones out.
         """
         shares = {ADVERSARIAL: self.adversarial_share, SELF_SUPERVISED: self.self_supervised_share}
-        if not any((self.rotation, self.colour, self.masked, self.triplet, self.nt_xent)):
+        tasks = (self.rotation, self.colour, self.masked, self.triplet, self.nt_xent, self.centre)
+        if not any(tasks):
             shares[SELF_SUPERVISED] = 0.0
         left, counts = rounds, {}
         for place, (name, share) in enumerate(shares.items()):

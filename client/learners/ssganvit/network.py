@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from client.learners.ssganvit.centre import Centre
 from client.learners.ssganvit.critic import Critic, shrink
 from client.learners.ssganvit.encoder import GAN_MAPS, Encoded, Encoder
 from client.learners.ssganvit.fusion import Fusion, Sources
@@ -44,6 +45,7 @@ class SSGANViT(nn.Module):
         gan_channels = self.critic.channels[-GAN_MAPS:]
         self.encoder = Encoder(options, gan_channels)
         self.pretext = Pretext(options)
+        self.centre = Centre(self.encoder.stem_channels) if options.centre else None
         self.reads_critic = options.gan_tokens
         self.fusion: Fusion | None = None
         features = options.width
@@ -64,6 +66,8 @@ class SSGANViT(nn.Module):
                 deep=options.deep_weight > 0,
             )
             features += options.fusion_width
+        if self.centre is not None:
+            features += self.encoder.stem_channels
         self.head = nn.Linear(features, options.outputs)
 
     def maps(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -82,8 +86,11 @@ class SSGANViT(nn.Module):
         """Return the findings' logits and the fusion's opinions."""
         maps = self.maps(images)
         encoded: Encoded = self.encoder(images, maps)
+        read = [encoded.mean]
+        if self.centre is not None and encoded.stem is not None:
+            read.append(self.centre(encoded.stem))
         if self.fusion is None:
-            return Told(logits=self.head(encoded.mean), opinions=())
+            return Told(logits=self.head(torch.cat(read, dim=1)), opinions=())
         sources: Sources = {"vit": encoded.stages}
         if maps:
             sources["gan"] = tuple(each.flatten(2).transpose(1, 2) for each in maps)
@@ -92,7 +99,7 @@ class SSGANViT(nn.Module):
         if encoded.stem is not None:
             sources["stem"] = (encoded.stem,)
         fused, opinions = self.fusion(sources)
-        logits: Tensor = self.head(torch.cat([encoded.mean, fused], dim=1))
+        logits: Tensor = self.head(torch.cat([*read, fused], dim=1))
         return Told(logits=logits, opinions=opinions)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -38,6 +38,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "masked": (0.0, 100.0),
     "triplet": (0.0, 100.0),
     "nt_xent": (0.0, 100.0),
+    "centre": (0.0, 100.0),
     "mask_share": (0.01, 0.9),
     "bins": (2, 256),
     "margin": (0.0, 2.0),
@@ -76,6 +77,8 @@ class Options(Learner):
         critic_steps: steps of the critic for one of the generator.
         generator_rate: the generator's learning rate in those of the critic's (the paper's: 2).
         rotation, colour, masked, triplet, nt_xent: weights of the self-supervised tasks; 0: off.
+        centre: weight of learning what all images share of a pretrained stem's mean features, which
+            then go to the head without it (``Centre``); 0: they do not go there directly.
         mask_share: of the cells that are hidden.
         bins: grey levels that a hidden segment is told apart by.
         margin: of the triplets, between unit vectors, [0, 2].
@@ -122,6 +125,7 @@ class Options(Learner):
     masked: float = UNSET
     triplet: float = UNSET
     nt_xent: float = UNSET
+    centre: float = UNSET
     mask_share: float = UNSET
     bins: int = UNSET
     margin: float = UNSET
@@ -177,6 +181,8 @@ class Options(Learner):
             raise ConfigError(
                 f'learner {self.name}: stem_norm = "batch" is for a mobile stem that is trained'
             )
+        if self.centre and self.stem != MOBILENET:
+            raise ConfigError(f"learner {self.name}: a centre is of a mobile stem's features")
         if self.width % 32 or self.width % self.heads:
             raise ConfigError(f"learner {self.name}: width is a multiple of 32 and of heads")
         if self.label_output == SOFTMAX and self.labels == 1:

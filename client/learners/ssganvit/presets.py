@@ -32,6 +32,7 @@ _CXR64: dict[str, Value] = {
     "masked": 1.0,
     "triplet": 0.5,
     "nt_xent": 0.1,
+    "centre": 0.0,
     "mask_share": 0.2,
     "bins": 8,
     "margin": 0.5,

@@ -2,7 +2,8 @@
 
 Each image has two views. One is turned by quarters, and the turn is to be told; of the other,
 degraded and with cells hidden, the hidden segments and the pseudo-colours. The two are compared
-with each other and with generated images. So all tasks cost two passes of the encoder an image.
+with each other and with generated images. So all tasks cost two passes of the encoder an image,
+and a centre one of the stem, of the image as it is.
 """
 
 from __future__ import annotations
@@ -41,12 +42,15 @@ class SelfSupervised(Phase):
         self.train_defaults = train_defaults(learner.preset, self.name)
         self._compares = learner.triplet > 0 or learner.nt_xent > 0
         self._tells = learner.masked > 0 or learner.colour > 0
-        if not (self._compares or self._tells or learner.rotation > 0):
+        self._encodes = self._compares or self._tells or learner.rotation > 0
+        if not (self._encodes or learner.centre > 0):
             raise ConfigError(f"learner {learner.name}: no self-supervised task is on")
 
     def trained(self, module: nn.Module) -> tuple[str, ...]:
         """Return the parameters of the encoder and of the heads."""
-        names = names_below(module, "encoder", "pretext")
+        if not self._encodes:
+            return names_below(module, "centre")
+        names = names_below(module, "encoder", "pretext", "centre")
         if self._learner.depth or self._learner.rotation or self._compares:
             return names
         # Without blocks the critic's tokens are in the mean alone, which no task that is on reads.
@@ -68,9 +72,11 @@ class SelfSupervised(Phase):
         Returns:
             ``turned`` (B, 1, S, S) and ``quarters`` (B,); ``partial`` (B, 1, S, S), ``hidden``
             (B, M), ``bins`` (B, M, 4) and ``colours`` (B, N, 12); ``negatives`` (B, K, P): the
-            same generated images for all, for they are nobody's.
+            same generated images for all, for they are nobody's. Nothing for a centre alone.
         """
         learner, count = self._learner, len(images)
+        if not self._encodes:
+            return {}
         cell = learner.patch
         drawn: Draws = {}
         ways = views.WAYS if learner.rotation else 1
@@ -113,4 +119,8 @@ class SelfSupervised(Phase):
             trio = heads.compare(turned), heads.compare(partial), draws["negatives"]
             total = total + learner.triplet * triplet(*trio, learner.margin)
             total = total + learner.nt_xent * nt_xent(*trio, learner.temperature)
+        if network.centre is not None:
+            with torch.no_grad():  # the centre follows the features, not they the centre
+                stem = network.encoder.stem_tokens(images)
+            total = total + learner.centre * network.centre.loss(stem)
         return total

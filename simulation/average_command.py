@@ -1,0 +1,54 @@
+"""``thoracle average``: the mean of a run's last models, as one more model of the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ledger.console import JsonFlag, emit_json, out
+
+
+def average(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    last: Annotated[
+        int, typer.Option(help="How many of the last phase's models, from its end.", min=2, max=512)
+    ] = 5,
+    trust: Annotated[
+        Path | None, typer.Option(help="The federation's anchors, from outside the run.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Average the models of a run's last verified rounds, and keep the mean beside them.
+
+    Where hospitals differ the mean often ranks better than the last model alone. It is computed
+    from models that the ledger names as final, and whoever uses it (predict, export, evaluate) has
+    it computed again from them; it costs no privacy. Nothing is trained.
+
+    Example: thoracle average runs/first --last 5
+    """
+    from ledger.run_facts import read_anchors
+    from server.evaluate import MODEL_SUFFIX
+    from simulation.averaging import Average, write_average
+    from simulation.chosen import choose, last_models
+    from simulation.provenance import Known
+
+    of = last_models(run, last)
+    chosen = choose(run)
+    known = Known(run, read_anchors(trust) if trust else None)
+    rounds = [known.provenance(digest).round for digest in of]
+    path = write_average(run, Average(of=of), chosen.manifest)
+    if as_json:
+        emit_json(
+            {
+                "model": path.name.removesuffix(MODEL_SUFFIX),
+                "file": str(path),
+                "rounds": rounds,
+                "of": [digest.hex() for digest in of],
+            }
+        )
+        return
+    named = ", ".join(str(number) for number in rounds)
+    out.print(f"Mean of the models of rounds {named}: {path}", markup=False, soft_wrap=True)
+    out.print(f"Score it: thoracle evaluate {path}", markup=False, soft_wrap=True)
