@@ -69,6 +69,9 @@ class SSGANViT(nn.Module):
         if self.centre is not None:
             features += self.encoder.stem_channels
         self.head = nn.Linear(features, options.outputs)
+        if self.centre is not None:
+            # So many channels weighed at random would drown what few private steps teach.
+            nn.init.zeros_(self.head.weight)
 
     def maps(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the critic's maps that others read, without a way back for gradients."""

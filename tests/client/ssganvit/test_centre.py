@@ -68,7 +68,9 @@ def test_alone_it_is_all_that_self_supervision_trains() -> None:
 
 def test_the_head_reads_the_stem_beside_the_mean_token() -> None:
     learner = small(**HYBRID, centre=1.0)
-    assert learner.head(learner.build(0)).in_features == learner.width + 1280
+    head = learner.head(learner.build(0))
+    assert head.in_features == learner.width + 1280
+    assert not head.weight.any()
     assert network(learner)(batch()[0]).shape == (3, LABELS)
 
 
