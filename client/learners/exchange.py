@@ -38,7 +38,9 @@ def load_model(
 ) -> None:
     """Copy a model into the module; ``names`` is what the learner shares, all of it.
 
-    Tensors that are not shared keep their values.
+    Tensors that are not shared keep their values. A running variance below zero becomes zero: the
+    mean of quantised updates can miss a channel's tiny variance by a step, and batch norm would
+    take the root of it.
 
     Raises:
         SpecMismatch: other names, another shape or another dtype than the module's.
@@ -59,3 +61,5 @@ def load_model(
     with torch.no_grad():
         for name, array in model.items():
             state[name].copy_(torch.from_numpy(np.ascontiguousarray(array).copy()))
+            if name.endswith(".running_var"):
+                state[name].clamp_(min=0)
