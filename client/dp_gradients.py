@@ -125,12 +125,17 @@ class FunctionalGradients(Gradients):
         self._module = module
         self._generator = generator
         self._at_once = at_once
+        self._shared: Draws | None = None
         self._carrier = GradSampleModuleNoOp(ImageLoss(module, phase), loss_reduction="sum")
 
     def draw(self, images: Tensor, labels: Tensor) -> Draws:
-        """Draw what the losses of these images need beside them."""
+        """Draw what the losses of these images need beside them; what is shared, once a step."""
         with torch.no_grad():
-            return self._phase.draw(self._module, images, labels, self._generator)
+            if self._shared is None:
+                self._shared = self._phase.share(self._module, self._generator)
+            return self._phase.draws(
+                self._module, images, labels, self._generator, shared=self._shared
+            )
 
     def of(self, images: Tensor, labels: Tensor, draws: Draws) -> dict[str, Tensor]:
         """Return each parameter's gradients (B, ...), one an image."""
@@ -150,7 +155,11 @@ class FunctionalGradients(Gradients):
             parameter.grad_sample = found[name]  # type: ignore[attr-defined]
 
     def refresh(self) -> None:
-        """Let spectral norm take its power iteration, on the parameters as they were released."""
+        """Let spectral norm take its power iteration, and draw anew what a step's images share.
+
+        Both from the parameters as they were released.
+        """
+        self._shared = None
         for layer in self._carrier.modules():
             if isinstance(layer, nn.utils.parametrize.ParametrizationList):
                 layer.train()

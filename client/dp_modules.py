@@ -47,7 +47,9 @@ def check_module(module: nn.Module) -> None:
 
 def is_plain(phase: Phase) -> bool:
     """Say whether a phase's loss is the plain supervised one, which calls the module once."""
-    return type(phase).loss is Supervised.loss and type(phase).draw is Phase.draw
+    kind = type(phase)
+    draws_nothing = kind.draw is Phase.draw and kind.share is Phase.share
+    return kind.loss is Supervised.loss and draws_nothing
 
 
 def check_parts(module: nn.Module, phase: Phase) -> None:

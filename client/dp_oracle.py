@@ -162,6 +162,9 @@ def _checked_draws(
     truth: Tensor,
 ) -> Draws:
     """Return what is drawn, having seen that another first image leaves the other rows alone."""
+    gradients.refresh()  # what is shared knows no image, and is not drawn between the two
+    with _still_buffers(model, "what is drawn"):
+        gradients.draw(images, truth)
     state = generator.get_state()
     with _still_buffers(model, "what is drawn"):
         draws = gradients.draw(images, truth)

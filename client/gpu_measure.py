@@ -208,7 +208,7 @@ def _private(
 def _fixed(phase: Phase, module: nn.Module, images: Tensor, labels: Tensor) -> Draws:
     module.eval()
     with torch.no_grad():
-        return phase.draw(module, images, labels, Generator().manual_seed(3))
+        return phase.draws(module, images, labels, Generator().manual_seed(3))
 
 
 def _loss(phase: Phase, module: nn.Module, images: Tensor, labels: Tensor, draws: Draws) -> float:

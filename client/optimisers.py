@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from client.learners.interface import Learner
+from client.learners.modes import in_mode
 from client.learners.phase import Phase
 from client.train_plan import TrainPlan
 from ledger.errors import NonFiniteUpdate
@@ -96,13 +97,8 @@ class FreeSteps:
         """
         if done % self._phase.free_every:
             return
-        modes = {layer: layer.training for layer in self._module.modules()}
-        self._module.train()
-        try:
+        with in_mode(self._module, training=True):
             self._step(at)
-        finally:
-            for layer, mode in modes.items():
-                layer.training = mode
 
     def _step(self, at: float) -> None:
         loss = self._phase.free_loss(self._module, self._count, self.generator)

@@ -76,7 +76,7 @@ class PlainSteps:
         self.optimiser.zero_grad(set_to_none=True)
         with mixed(images.device, wanted=self._phase.mixed):
             with torch.no_grad():
-                draws = self._phase.draw(self._module, images, labels, self.draws)
+                draws = self._phase.draws(self._module, images, labels, self.draws)
             loss = self._phase.loss(self._module, images, labels, draws).mean()
         whole = loss + self._pull() if self._anchors else loss
         torch.autograd.backward(whole, inputs=self._parameters)

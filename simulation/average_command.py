@@ -23,8 +23,8 @@ def average(
     """Average the models of a run's last verified rounds, and keep the mean beside them.
 
     Where hospitals differ the mean often ranks better than the last model alone. It is computed
-    from models that the ledger names as final, and whoever uses it (predict, export, evaluate) has
-    it computed again from them; it costs no privacy. Nothing is trained.
+    from models that the ledger names as final, and predict, explain and export compute it again
+    before they use it; it costs no privacy. Nothing is trained.
 
     Example: thoracle average runs/first --last 5
     """
@@ -34,10 +34,10 @@ def average(
     from simulation.chosen import choose, last_models
     from simulation.provenance import Known
 
-    of = last_models(run, last)
     chosen = choose(run)
+    of = last_models(run, last)
     known = Known(run, read_anchors(trust) if trust else None)
-    rounds = [known.provenance(digest).round for digest in of]
+    rounds = [part.round for part in known.in_a_row(of)]
     path = write_average(run, Average(of=of), chosen.manifest)
     if as_json:
         emit_json(

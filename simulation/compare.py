@@ -85,13 +85,24 @@ class Cell:
     def digest(self, data: Mapping[str, str]) -> str:
         """Return the cell's digest, 64 hexadecimal digits.
 
+        Options that the settings do not name count too, as learner and phases fill them: a preset
+        that changes is another cell.
+
         Args:
             data: digests of the records trained and scored on, by name.
         """
+        from simulation.planning import learner_of, schedule_of, settings_in, train_plan
+
+        learner = learner_of(self.settings)
         about = {
             "format": FORMAT,
             "mode": self.mode,
             "settings": self.told(),
+            "learner": learner.describe(),
+            "train": [
+                train_plan(settings_in(self.settings, learner, table)).describe()
+                for table in schedule_of(self.settings, learner)
+            ],
             "data": dict(data),
             "versions": versions(),
         }

@@ -25,7 +25,7 @@ from client.learners import module_to_model
 from client.learners.interface import Learner
 from client.shard import write_shard
 from client.trainer import TRAIN_METRICS
-from ledger.errors import OutputError
+from ledger.errors import ConfigError, OutputError
 from ledger.files import ObjectStore, atomic_write
 from ledger.keys import SCRYPT_N_SIMULATION, create_account, save_seal_key
 from ledger.manifest import Manifest, encode_model
@@ -160,6 +160,9 @@ def initial_module(settings: Settings, learner: Learner, findings: Sequence[str]
     Raises:
         DataError, ConfigError: the weights cannot be had, or do not fit.
     """
+    why = learner.needs_weights()
+    if why and not settings.initial_weights:
+        raise ConfigError(f"learner {learner.name}: {why}; give initial_weights")
     module = learner.build(settings.seed, public_prior(findings))
     if settings.initial_weights:
         from client.learners.pretrained import load_pretrained

@@ -7,13 +7,20 @@ are looked up, and the mean is computed again (``simulation.averaging``).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ledger.anchors import Anchors
 from ledger.audit import audit
+from ledger.audit_models import MAX_CONFIG
+from ledger.canonical import config_digest, parse_json
 from ledger.errors import EvidenceMismatch, ModelNotFinal
+from ledger.files import read_bounded
+from ledger.replica_round import RoundHistory
 from ledger.run_facts import open_source, read_facts
+from ledger.statement import Outcome
+from ledger.travels import PHASE
 from server.evaluate import MODEL_SUFFIX
 from simulation.averaging import check_average, read_average
 from simulation.chosen import choose
@@ -59,7 +66,7 @@ def provenance(run: Path, digest: bytes, trusted: Anchors | None = None) -> Prov
     average = None if known.names(digest) else read_average(run, digest)
     if average is None:
         return known.provenance(digest)
-    parts = [known.provenance(each) for each in average.of]
+    parts = known.in_a_row(average.of)
     path = run / "models" / f"{digest.hex()}{MODEL_SUFFIX}"
     check_average(run, digest, average, choose(path).manifest)
     return replace(parts[-1], averaged=tuple(part.round for part in parts))
@@ -77,6 +84,7 @@ class Known:
         if report.failures or report.history is None:
             first = report.failures[0].sentence if report.failures else "it cannot be followed"
             raise EvidenceMismatch(f"the run's ledger record does not hold: {first}")
+        self._run = run
         self._history = report.history
         self._anchored = report.origin_proven
         # A model may stand after several rounds (an aborted one keeps its base): the last counts.
@@ -89,6 +97,36 @@ class Known:
     def names(self, digest: bytes) -> bool:
         """Say whether the model is final."""
         return digest in self._at
+
+    def in_a_row(self, digests: Sequence[bytes]) -> list[Provenance]:
+        """Return what is known of models that a mean is of.
+
+        Raises:
+            ModelNotFinal: one is not final.
+            EvidenceMissing: a round's configuration is not in the run's folder.
+            EvidenceMismatch: they are not those of verified rounds of one phase, one after the
+                other; or a configuration is not the one that the chain names.
+        """
+        parts = [self.provenance(each) for each in digests]
+        verified = [p for p in self._history.rounds if p.outcome is Outcome.SUM_VERIFIED]
+        finals = [past.final_model for past in verified]
+        starts = range(len(finals) - len(digests) + 1)
+        at = next((i for i in starts if finals[i : i + len(digests)] == list(digests)), None)
+        phases = set() if at is None else {self._phase(p) for p in verified[at:][: len(digests)]}
+        if len(phases) != 1:
+            raise EvidenceMismatch(
+                "an average is of the models of verified rounds of one phase, one after the other"
+            )
+        return parts
+
+    def _phase(self, past: RoundHistory) -> str:
+        digest = past.opening.config_digest
+        name = f"configs/{digest.hex()}.json"
+        config = parse_json(read_bounded(self._run / name, MAX_CONFIG), MAX_CONFIG)
+        if not isinstance(config, dict) or config_digest(config) != digest:
+            raise EvidenceMismatch(f"{name} is not the configuration that the chain names")
+        phase = config.get(PHASE)
+        return str(phase.get("name", "")) if isinstance(phase, dict) else ""
 
     def provenance(self, digest: bytes) -> Provenance:
         """Return what is known of a model.

@@ -77,7 +77,7 @@ def _cam(features: Tensor, gradient: Tensor) -> Tensor:
 
 def _spatial(values: Tensor, target: Target) -> Tensor:
     """Return (B, C, h, w) of a map, or of the patches among tokens (B, N, D)."""
-    if target.grid is None:
+    if target.grid is None or values.dim() == 4:
         return values
     height, width = target.grid
     patches = values[:, target.first : target.first + height * width]
@@ -141,16 +141,17 @@ def rollout(blocks: Sequence[Tensor]) -> Tensor:
 def rollout_maps(module: nn.Module, target: Target, images: Tensor) -> Map | None:
     """Return how much of each patch reaches what is read, (B, h, w); None without attention.
 
-    What is read is the class token, or the mean of the tokens from the first patch on. A map sums
-    to at most one: the rest came from tokens that are no patch.
+    What is read is the class token, or the mean of the patches' own tokens. A map sums to at most
+    one: the rest came from tokens that are no patch.
     """
     blocks = attention(module, target, images)
     if not blocks or target.grid is None:
         return None
     through = rollout(blocks)
-    read = through[:, 0] if target.class_token else through[:, target.first :].mean(dim=1)
     height, width = target.grid
-    patches = read[:, target.first : target.first + height * width]
+    own = slice(target.first, target.first + height * width)
+    read = through[:, 0] if target.class_token else through[:, own].mean(dim=1)
+    patches = read[:, own]
     return np.asarray(patches.reshape(-1, height, width).cpu().numpy(), dtype=np.float32)
 
 

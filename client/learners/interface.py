@@ -206,6 +206,10 @@ class Learner(ABC):
             raise ConfigError(f"learner {self.name} has no phase {name!r}; it has {known}")
         return Supervised(self)
 
+    def needs_weights(self) -> str:
+        """Return why this learner is nothing without a file of initial weights, or nothing."""
+        return ""
+
     def schedule(self, rounds: int) -> dict[str, int]:
         """Return how many of a run's rounds each phase has where nobody says otherwise.
 

@@ -2,9 +2,10 @@
 
 A learner's ``phases`` names them in order; ``Learner.phase`` gives each. One phase serves plain
 and private training alike, because its loss is *one number an image*: everything an image's loss
-needs beside the image and its labels (random choices, generated images) is drawn beforehand by
-``draw``, row by row. Under differential privacy the same loss is differentiated image by image
-(``torch.func``), so a patient touches nothing but its own term.
+needs beside the image and its labels (random choices, generated images) is drawn beforehand: by
+``draw``, row by row, and by ``share``, once a step for all. Under differential privacy the same
+loss is differentiated image by image (``torch.func``), so a patient touches nothing but its own
+term.
 
 A phase may also train parameters on no image at all (a generator on its critic's opinion of noise):
 those are ``free``, for what they learn is computed from released parameters alone, which costs no
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 SUPERVISED = "supervised"
 Draws = dict[str, Tensor]
-"""By name, tensors whose row i belongs to image i alone."""
+"""By name, tensors whose row i belongs to image i alone (of what is shared: no rows yet)."""
 
 
 class Phase(ABC):
@@ -86,6 +87,37 @@ class Phase(ABC):
                 brought to ``images.device``.
         """
         return {}
+
+    def share(self, module: nn.Module, generator: Generator) -> Draws:  # noqa: ARG002 - most do not
+        """Draw what every image's loss of a step is held against; called without gradients.
+
+        The same for all, without a batch dimension, and from the module's parameters alone. Once a
+        step, into however many parts its images are cut: drawn anew for each part, one patient more
+        would move others into another part, and so change their terms, too.
+        """
+        return {}
+
+    def draws(
+        self,
+        module: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        generator: Generator,
+        shared: Draws | None = None,
+    ) -> Draws:
+        """Return all that the loss of each image needs beside it: ``draw`` and ``share``.
+
+        Args:
+            module: see ``draw``.
+            images: likewise.
+            labels: likewise.
+            generator: likewise.
+            shared: of this step; None: drawn here.
+        """
+        if shared is None:
+            shared = self.share(module, generator)
+        spread = {name: one.expand(len(images), *one.shape) for name, one in shared.items()}
+        return {**self.draw(module, images, labels, generator), **spread}
 
     @abstractmethod
     def loss(self, module: nn.Module, images: Tensor, labels: Tensor, draws: Draws) -> Tensor:

@@ -43,7 +43,8 @@ class Target:
 
     Attributes:
         layer: gives the map: (B, C, h, w), or tokens (B, N, D).
-        grid: rows and columns (h, w) of the patches among N tokens; None for a spatial map.
+        grid: rows and columns (h, w) of the patches among N tokens, of the map or of the attention;
+            None where neither has tokens.
         first: place of the first patch among the tokens; the h w patches follow row by row.
         attention: self-attention layers of these tokens in order, each with timm's ``fused_attn``
             and ``attn_drop``.
@@ -84,6 +85,11 @@ def find_target(learner: Learner, module: nn.Module) -> Target:
     """
     if isinstance(learner, Explainable):
         return learner.explain_at(module)
+    return search_target(learner, module)
+
+
+def search_target(learner: Learner, module: nn.Module) -> Target:
+    """Return where to look into a network whose learner does not say so; as ``find_target``."""
     transformer = next((m for m in module.modules() if isinstance(m, VisionTransformer)), None)
     attention = tuple(m for m in (transformer or module).modules() if is_attention(m))
     seen, scores = _watch(learner, module, transformer or module, attention)

@@ -235,8 +235,33 @@ def test_the_critics_tokens_are_no_places_of_the_image() -> None:
     assert maps is not None
     blocks = attention(module, target, films)
     assert blocks[-1].shape[-1] > target.grid[0] * target.grid[1]  # there are others beside
-    assert 0.3 < maps.sum() < 1
+    own = target.grid[0] * target.grid[1]
+    through = rollout(blocks)[:, :own].mean(dim=1)  # what the mean token reads, and no other
+    assert maps.reshape(1, own) == pytest.approx(through[:, :own].numpy())
+    assert maps.sum() < 1
     assert grad_cam(learner, module, target, films, [1]).shape == (1, 1, *target.grid)
+
+
+@pytest.mark.parametrize("preset", ["cxr96", "cxr96_private"])
+def test_a_pretrained_stem_is_explained_where_all_that_reads_it_begins(preset: str) -> None:
+    """The head reads it beside the blocks: a map behind them would leave out what decides."""
+    learner = get_learner("ssganvit", preset=preset, labels=2, input_size=96)
+    module = learner.build(0).eval()
+    target = find_target(learner, module)
+    films = images(2, 96)
+    head = module.get_submodule("head")
+    assert isinstance(head, nn.Linear)
+    with torch.no_grad():
+        head.weight.zero_()
+        # all but the mean token: the centred stem of the one, the fused features of the other
+        head.weight[:, learner.width :].normal_(generator=torch.Generator().manual_seed(1))  # type: ignore[attr-defined]
+    maps = grad_cam(learner, module, target, films, [0, 1])
+    assert maps.shape == (2, 2, 3, 3)
+    assert all(found.max() > 0 for found in maps.reshape(4, -1))
+    spread = rollout_maps(module, target, films)
+    assert spread is not None
+    assert spread.shape == (2, 3, 3)
+    assert len(target.attention) == learner.depth  # type: ignore[attr-defined]
 
 
 def test_a_learner_may_say_itself_where_to_look() -> None:

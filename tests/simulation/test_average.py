@@ -70,6 +70,14 @@ def test_a_mean_of_something_else_is_not_used(longer: Path) -> None:
     names = json.loads(record.read_bytes())["of"]
     first = choose(longer, 1).path.stem
     record.write_bytes(canonical_json({"format": "thoracle/average/v1", "of": [first, names[1]]}))
+    with pytest.raises(EvidenceMismatch, match="one after the other"):
+        provenance(longer, digest)
+    initial = choose(longer, 0).path.stem
+    for others in (names[::-1], [names[0], names[0]], [first, names[1]], [initial, first]):
+        record.write_bytes(canonical_json({"format": "thoracle/average/v1", "of": others}))
+        with pytest.raises(EvidenceMismatch, match="one after the other"):
+            provenance(longer, digest)
+    record.write_bytes(canonical_json({"format": "thoracle/average/v1", "of": [first, names[0]]}))
     with pytest.raises(EvidenceMismatch, match="not the mean"):
         provenance(longer, digest)
     record.write_bytes(canonical_json({"format": "thoracle/average/v1", "of": [first]}))
@@ -127,6 +135,8 @@ def test_only_verified_rounds_of_the_last_phase_are_averaged(longer: Path) -> No
     table.write_text(table.read_text().replace("SUM_VERIFIED,late", "ABORTED,late", 1))
     with pytest.raises(DataError):
         averaged(longer)
+    with pytest.raises(DataError, match="no run folder"):
+        averaged(longer / "nowhere")
 
 
 @pytest.mark.parametrize(

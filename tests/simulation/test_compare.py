@@ -15,6 +15,7 @@ import pytest
 from client.checkpoint import Cadence
 from client.data.nih import load_nih
 from client.data.records import FINDINGS, Cohort, Record
+from client.learners.ssganvit import options, presets
 from ledger.errors import ConfigError, DataError
 from simulation import compare_cells, compare_central
 from simulation.compare import CENTRAL, PRIVATE, read_cells
@@ -72,6 +73,34 @@ def test_initial_weights_count_by_their_bytes_and_no_path_is_kept(tmp_path: Path
     weights.unlink()
     with pytest.raises(ConfigError, match="initial weights"):
         cell.digest({})
+
+
+def test_a_preset_that_changes_is_another_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a bench would call finished what was made with other values."""
+    text = """
+[settings]
+size = 32
+learner_options = { preset = "demo" }
+rounds = 3
+[modes.central]
+[grid]
+learner = ["ssganvit"]
+mode = ["central"]
+"""
+    (cell,) = read_cells(write(tmp_path, text), "films")
+    before = cell.digest({})
+    with monkeypatch.context() as patch:
+        demo = {**presets.PRESETS["demo"], "margin": 0.7}
+        patch.setattr(options, "PRESETS", {**presets.PRESETS, "demo": demo})
+        assert cell.digest({}) != before
+    with monkeypatch.context() as patch:
+        phases = {**presets._TRAIN["demo"]}
+        phases["supervised"] = {**phases["supervised"], "learning_rate": 1.0}
+        patch.setattr(presets, "_TRAIN", {**presets._TRAIN, "demo": phases})
+        assert cell.digest({}) != before
+    assert cell.digest({}) == before
 
 
 def test_a_grid_is_every_combination_once(tmp_path: Path) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from simulation.compare import read_cells
+from simulation.planning import learner_of, settings_in, train_plan
 from simulation.settings import read_config, settings_from
 
+NIH_TRAIN = 86_524
 FOLDER = Path(__file__).parents[2] / "simulation"
 
 
@@ -26,3 +29,18 @@ def test_a_user_s_file_is_the_bench_s_cell(file: str, cell: str) -> None:
     mine = settings_from(read_config(FOLDER / file))
     # Where films are cached and how many processors there are changes no result.
     assert mine == replace(measured, cache=mine.cache, cpus=mine.cpus)
+
+
+def test_the_paper_s_run_takes_the_paper_s_steps() -> None:
+    settings = settings_from(read_config(FOLDER / "paper.toml"))
+    learner = learner_of(settings)
+    assert learner.describe()["preset"] == "paper"
+    tables = {table["name"]: table for table in settings.phases}
+    plans = {name: train_plan(settings_in(settings, learner, t)) for name, t in tables.items()}
+    adversarial = plans["adversarial"]
+    a_pass = math.ceil(NIH_TRAIN / settings.hospitals / adversarial.batch_size)
+    assert 900 < a_pass * adversarial.epochs * tables["adversarial"]["rounds"] < 1100
+    pretraining = plans["self_supervised"]
+    assert pretraining.epochs * tables["self_supervised"]["rounds"] == 50
+    assert (pretraining.learning_rate, pretraining.batch_size) == (3e-5, 32)
+    assert pretraining.rate(1.0) == 0

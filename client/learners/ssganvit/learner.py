@@ -15,6 +15,7 @@ from client.learners.ssganvit.network import SSGANViT
 from client.learners.ssganvit.options import MOBILENET, Options
 from client.learners.ssganvit.self_supervised import SELF_SUPERVISED, SelfSupervised
 from client.learners.ssganvit.supervised import Findings
+from client.learners.target import Target, is_attention, search_target
 from ledger.errors import ConfigError
 
 _TRANSFORMER = "encoder.vit."
@@ -68,6 +69,26 @@ class SSGANViTLearner(Options):
         known = ", ".join(self.phases)
         raise ConfigError(f"learner {self.name} has no phase {name!r}; it has {known}")
 
+    def needs_weights(self) -> str:
+        """Return that a stem which nothing trains has to know something already."""
+        if self.stem == MOBILENET and not self.train_stem:
+            return "its stem is not trained (train_stem = false), so it must be trained already"
+        return ""
+
+    def explain_at(self, module: nn.Module) -> Target:
+        """Return a mobile stem's last map, which blocks, fusion and centre all read; else search.
+
+        What the critic makes of the image is in no map: its tokens have no place of their own here.
+        """
+        if self.stem != MOBILENET or not isinstance(module, SSGANViT):
+            return search_target(self, module)
+        side = self.input_size // self.patch
+        return Target(
+            layer=module.get_submodule(f"{_STEM}backbone.bn2"),
+            grid=(side, side),
+            attention=tuple(layer for layer in module.encoder.modules() if is_attention(layer)),
+        )
+
     def schedule(self, rounds: int) -> dict[str, int]:
         """Return each phase's rounds: one at least for each that has a share, if there are enough.
 
@@ -77,6 +98,11 @@ class SSGANViTLearner(Options):
         tasks = (self.rotation, self.colour, self.masked, self.triplet, self.nt_xent, self.centre)
         if not any(tasks):
             shares[SELF_SUPERVISED] = 0.0
+        if self.centre and rounds < 2:
+            raise ConfigError(
+                f"learner {self.name}: a centre is learnt in a self-supervised round before the"
+                " first supervised one: take two rounds or more"
+            )
         left, counts = rounds, {}
         for place, (name, share) in enumerate(shares.items()):
             # Those after it that need a round: the supervised one, and perhaps the second.

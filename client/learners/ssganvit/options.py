@@ -181,8 +181,11 @@ class Options(Learner):
             raise ConfigError(
                 f'learner {self.name}: stem_norm = "batch" is for a mobile stem that is trained'
             )
-        if self.centre and self.stem != MOBILENET:
-            raise ConfigError(f"learner {self.name}: a centre is of a mobile stem's features")
+        if self.centre and (self.stem != MOBILENET or self.train_stem):
+            raise ConfigError(
+                f"learner {self.name}: a centre is of a mobile stem that nothing trains"
+                " (train_stem = false), or it would be left behind"
+            )
         if self.width % 32 or self.width % self.heads:
             raise ConfigError(f"learner {self.name}: width is a multiple of 32 and of heads")
         if self.label_output == SOFTMAX and self.labels == 1:

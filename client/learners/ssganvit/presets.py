@@ -182,12 +182,13 @@ _TRAIN: Mapping[str, Mapping[str, Mapping[str, object]]] = {
     },
     "paper": {
         "adversarial": _PAPER_GAN,
-        "self_supervised": {**_SCRATCH, "learning_rate": 3e-5, "warmup": 0.2},
-        "supervised": {**_SCRATCH, "learning_rate": 3e-5, "warmup": 0.2},
+        "self_supervised": {**_SCRATCH, "learning_rate": 3e-5, "warmup": 0.2, "final_share": 0.0},
+        "supervised": {**_SCRATCH, "learning_rate": 3e-5, "warmup": 0.2, "final_share": 0.0},
     },
 }
 """What the paper says: Adam of 1e-4 and 2e-4 in batches of 64, 1000 steps; pre-training of 50
-epochs in batches of 32 at 3e-5 on a cosine, after 10 epochs of warm-up (a fifth)."""
+epochs in batches of 32 at 3e-5 on a cosine, after 10 epochs of warm-up (a fifth). How many of them
+is a run's affair: ``simulation/paper.toml``."""
 
 
 def train_defaults(preset: str, phase: str) -> Mapping[str, object]:

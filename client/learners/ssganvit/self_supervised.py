@@ -14,6 +14,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from client.learners.augment import augment
+from client.learners.modes import in_mode
 from client.learners.phase import Draws, Phase
 from client.learners.ssganvit import views
 from client.learners.ssganvit.adversarial import enlarge, generate
@@ -60,19 +61,32 @@ class SelfSupervised(Phase):
         """Return the running statistics of a stem that has batch norm."""
         return statistics_below(module, "encoder")
 
+    def share(self, module: nn.Module, generator: Generator) -> Draws:
+        """Draw the ``negatives`` (K, P): vectors of generated images, which are nobody's.
+
+        Whatever mode the module is in, they go through it as when it evaluates, so that a stem's
+        batch norm neither learns from generated images nor compares them with each other.
+        """
+        if not self._compares:
+            return {}
+        network, learner = cast("SSGANViT", module), self._learner
+        with in_mode(network, training=False):
+            made = generate(network, learner, learner.negatives, generator)["image"]
+            encoded = network.encode(enlarge(made, learner.input_size))
+            return {"negatives": network.pretext.compare(encoded)}
+
     def draw(
         self,
-        module: nn.Module,
+        module: nn.Module,  # noqa: ARG002 - views are of images alone
         images: Tensor,
         labels: Tensor,  # noqa: ARG002 - nothing here knows findings
         generator: Generator,
     ) -> Draws:
-        """Draw both views, what is to be told of them, and the negatives' vectors.
+        """Draw both views, and what is to be told of them.
 
         Returns:
             ``turned`` (B, 1, S, S) and ``quarters`` (B,); ``partial`` (B, 1, S, S), ``hidden``
-            (B, M), ``bins`` (B, M, 4) and ``colours`` (B, N, 12); ``negatives`` (B, K, P): the
-            same generated images for all, for they are nobody's. Nothing for a centre alone.
+            (B, M), ``bins`` (B, M, 4) and ``colours`` (B, N, 12). Nothing for a centre alone.
         """
         learner, count = self._learner, len(images)
         if not self._encodes:
@@ -92,11 +106,6 @@ class SelfSupervised(Phase):
         drawn["colours"] = views.colours(whole, cell)
         seen = views.degrade(whole) if learner.colour else whole
         drawn["partial"] = views.hide(seen, hidden, cell) if learner.masked else seen
-        if self._compares:
-            network = cast("SSGANViT", module)
-            made = generate(network, learner, learner.negatives, generator)["image"]
-            encoded = network.encode(enlarge(made, learner.input_size))
-            drawn["negatives"] = network.pretext.compare(encoded).expand(count, -1, -1)
         return drawn
 
     def loss(self, module: nn.Module, images: Tensor, labels: Tensor, draws: Draws) -> Tensor:  # noqa: ARG002 - all is in the draws

@@ -269,3 +269,26 @@ def test_killed_it_goes_on_with_the_generators_optimiser(tmp_path: Path) -> None
     module = TOY.build(0)
     run(module, plan(steps=5), checkpoint=checkpoint())
     assert changed(state(undisturbed), module) == set()
+
+
+class Held(Adversarial):
+    """Every image against the same drawn one."""
+
+    def share(self, module: nn.Module, generator: Generator) -> Draws:
+        return {"same": torch.randn(4, generator=generator)}
+
+
+def test_what_a_step_shares_is_drawn_once_into_however_many_parts_it_is_cut() -> None:
+    """Drawn anew for each part, one patient more would change the terms of others."""
+    module, phase = TOY.build(0), Held()
+    gradients = FunctionalGradients(module, phase, Generator().manual_seed(3))
+    images, labels = data(8)
+    parts = [gradients.draw(images[rows], labels[rows]) for rows in (slice(0, 5), slice(5, 8))]
+    assert torch.equal(parts[0]["same"][:3], parts[1]["same"])
+    assert not torch.equal(parts[0]["fake"][:3], parts[1]["fake"])
+    gradients.refresh()
+    again = gradients.draw(images, labels)["same"]
+    assert len(again) == 8
+    assert not torch.equal(again[:5], parts[0]["same"])
+    assert torch.equal(again[0], again[7])
+    check_uncoupled(module, phase, image_shape=SHAPE[0], labels=SHAPE[1])

@@ -26,7 +26,7 @@ def batch(count: int = 3, side: int = 32) -> tuple[Tensor, Tensor]:
 
 def drawn(phase: Phase, module: nn.Module, images: Tensor, labels: Tensor, seed: int = 1) -> Draws:
     with torch.no_grad():
-        return phase.draw(module, images, labels, torch.Generator().manual_seed(seed))
+        return phase.draws(module, images, labels, torch.Generator().manual_seed(seed))
 
 
 class LossOf(nn.Module):

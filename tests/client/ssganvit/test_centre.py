@@ -74,6 +74,11 @@ def test_the_head_reads_the_stem_beside_the_mean_token() -> None:
     assert network(learner)(batch()[0]).shape == (3, LABELS)
 
 
-def test_it_is_refused_without_a_pretrained_stem() -> None:
+def test_it_is_refused_where_it_would_be_of_nothing() -> None:
     with pytest.raises(ConfigError, match="mobile stem"):
         small(centre=1.0)
+    with pytest.raises(ConfigError, match="train_stem"):
+        small(**{**HYBRID, "train_stem": True}, centre=1.0)
+    with pytest.raises(ConfigError, match="two rounds"):
+        small(**HYBRID, **NO_TASK, centre=1.0).schedule(1)
+    assert small(**HYBRID, **NO_TASK, centre=1.0).schedule(2)["self_supervised"] == 1

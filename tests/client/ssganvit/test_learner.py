@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -183,6 +185,33 @@ def test_a_transformer_s_weights_lose_the_class_token(tmp_path: Path) -> None:
     assert not found.fresh
 
 
+FROZEN = {
+    "cxr64": "a0d8fd65bd8af37b",
+    "cxr96": "5f2a376ce1454774",
+    "cxr96_private": "5ed928e341800747",
+    "demo": "9e7240f322f2bef8",
+    "paper": "af910b54932b73ab",
+}
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_presets_are_frozen(name: str) -> None:
+    """Results are told by preset: one that changes is to be told of, and measured, anew."""
+    phases = ("adversarial", "self_supervised", "supervised")
+    values = {
+        "options": dict(PRESETS[name]),
+        "train": {phase: dict(train_defaults(name, phase)) for phase in phases},
+    }
+    text = json.dumps(values, sort_keys=True)
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == FROZEN[name]
+
+
+def test_a_frozen_stem_asks_for_weights() -> None:
+    private = get_learner("ssganvit", preset="cxr96_private", input_size=96)
+    assert "train_stem" in private.needs_weights()
+    assert not get_learner("ssganvit", preset="cxr96", input_size=96).needs_weights()
+
+
 def test_the_paper_s_preset_has_the_paper_s_figures() -> None:
     learner = get_learner("ssganvit", preset="paper")
     assert isinstance(learner, SSGANViTLearner)
@@ -192,4 +221,7 @@ def test_the_paper_s_preset_has_the_paper_s_figures() -> None:
     assert learner.rate_share("generator.last.bias") == 2.0
     adversarial = train_defaults("paper", "adversarial")
     assert (adversarial["learning_rate"], adversarial["batch_size"]) == (1e-4, 64)
-    assert train_defaults("paper", "self_supervised")["learning_rate"] == 3e-5
+    assert adversarial["betas"] == (0.5, 0.999)
+    pretraining = train_defaults("paper", "self_supervised")
+    assert (pretraining["learning_rate"], pretraining["batch_size"]) == (3e-5, 32)
+    assert (pretraining["warmup"], pretraining["final_share"]) == (10 / 50, 0.0)

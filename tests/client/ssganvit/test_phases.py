@@ -262,3 +262,17 @@ def test_softmax_over_findings_is_the_paper_s_and_masks_the_unknown() -> None:
     among = -torch.log_softmax(logits[1][[0, 2]], dim=0).mean()
     assert torch.allclose(found, torch.stack([first, among, torch.tensor(0.0)]), atol=1e-6)
     assert torch.equal(finding_loss(logits, labels, "sigmoid"), masked_bce(logits, labels))
+
+
+def test_negatives_teach_a_stem_s_batch_norm_nothing_and_are_not_normed_by_each_other() -> None:
+    learner = small(**BATCH)
+    module, phase = network(learner), learner.phase("self_supervised")
+    before = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    with torch.no_grad():
+        found = phase.share(module, torch.Generator().manual_seed(1))["negatives"]
+    assert found.shape == (learner.negatives, learner.projection)
+    assert module.training
+    assert all(torch.equal(before[name], buffer) for name, buffer in module.named_buffers())
+    with torch.no_grad():
+        settled = phase.share(module.eval(), torch.Generator().manual_seed(1))["negatives"]
+    assert torch.equal(found, settled)
