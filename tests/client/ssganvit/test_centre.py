@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from client.dp_modules import check_phases
+from client.dp_oracle import check_uncoupled
 from client.learners.ssganvit.centre import Centre
 from ledger.errors import ConfigError
 from tests.client.ssganvit.small import LABELS, batch, drawn, small
@@ -55,6 +56,7 @@ def test_an_image_s_term_is_its_own(tasks: dict[str, float]) -> None:
         for parameter, mean in whole.items():
             found = vmapped[parameter].mean(dim=0)
             assert torch.allclose(found, mean, atol=1e-5 * max(largest, 1)), parameter
+        assert check_uncoupled(module, phase, image_shape=(1, 32, 32), labels=LABELS) < 1e-4
     check_phases(module, [learner.phase(name) for name in learner.phases])
 
 
