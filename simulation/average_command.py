@@ -22,9 +22,10 @@ def average(
 ) -> None:
     """Average the models of a run's last verified rounds, and keep the mean beside them.
 
-    Where hospitals differ the mean often ranks better than the last model alone. It is computed
-    from models that the ledger names as final, and predict, explain and export compute it again
-    before they use it; it costs no privacy. Nothing is trained.
+    Where rounds have levelled off the mean may rank better than the last model alone; where they
+    still rise it ranks worse (figures in docs/results.md): score both. It is computed from models
+    that the ledger names as final, and predict, explain and export compute it again before they use
+    it; it costs no privacy. Nothing is trained.
 
     Example: thoracle average runs/first --last 5
     """

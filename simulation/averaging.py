@@ -1,4 +1,4 @@
-"""The mean of a run's last models, which often ranks better than the last alone, and its proof.
+"""The mean of a run's last models, which may rank better than the last alone, and its proof.
 
 Where hospitals differ, every round's model leans towards whoever moved it most; the mean of the
 last rounds' leans less (Polyak and Juditsky 1992; for networks Izmailov et al., UAI 2018). It is
