@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from client.data.records import FINDINGS
+from ledger.errors import ConfigError
 from simulation.compare import read_cells
 from simulation.planning import learner_of, settings_in, train_plan
+from simulation.prepare import initial_module
 from simulation.settings import read_config, settings_from
 
 NIH_TRAIN = 86_524
@@ -44,3 +47,10 @@ def test_the_paper_s_run_takes_the_paper_s_steps() -> None:
     assert pretraining.epochs * tables["self_supervised"]["rounds"] == 50
     assert (pretraining.learning_rate, pretraining.batch_size) == (3e-5, 32)
     assert pretraining.rate(1.0) == 0
+
+
+def test_a_frozen_stem_without_weights_is_refused_before_anything_is_spent() -> None:
+    settings = settings_from(read_config(FOLDER / "nih-ssganvit-private.toml"))
+    bare = replace(settings, initial_weights="")
+    with pytest.raises(ConfigError, match="give initial_weights"):
+        initial_module(bare, learner_of(bare), FINDINGS)
