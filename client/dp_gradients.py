@@ -155,9 +155,9 @@ class FunctionalGradients(Gradients):
             parameter.grad_sample = found[name]  # type: ignore[attr-defined]
 
     def refresh(self) -> None:
-        """Let spectral norm take its power iteration, and draw anew what a step's images share.
+        """Let spectral norm take its power iteration; forget what the last step's images shared.
 
-        Both from the parameters as they were released.
+        Both go by the parameters as they were released.
         """
         self._shared = None
         for layer in self._carrier.modules():

@@ -29,17 +29,19 @@ def average(
 
     Example: thoracle average runs/first --last 5
     """
+    from client.learners.registry import from_description
     from ledger.run_facts import read_anchors
     from server.evaluate import MODEL_SUFFIX
     from simulation.averaging import Average, write_average
-    from simulation.chosen import choose, last_models
+    from simulation.chosen import choose, last_models, refuse_parts
     from simulation.provenance import Known
 
     chosen = choose(run)
-    of = last_models(run, last)
-    known = Known(run, read_anchors(trust) if trust else None)
+    refuse_parts(from_description(chosen.learner))
+    of = last_models(chosen.run, last)
+    known = Known(chosen.run, read_anchors(trust) if trust else None)
     rounds = [part.round for part in known.in_a_row(of)]
-    path = write_average(run, Average(of=of), chosen.manifest)
+    path = write_average(chosen.run, Average(of=of), chosen.manifest)
     if as_json:
         emit_json(
             {

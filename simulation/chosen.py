@@ -141,17 +141,17 @@ def _digest_after(run: Path, number: int | None, initial: str) -> str:
 
 
 def _rounds(run: Path) -> list[dict[str, str]]:
-    """Return the rows of the run's table of rounds, each with its round and model."""
+    """Return the rows of the run's table of rounds, each with a whole round and a model."""
     try:
         text = read_bounded(run / "metrics.csv", MAX_METRICS_BYTES).decode()
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+        if all(int(row["round"]) >= 0 and row["model"] for row in rows):
+            return rows
     except EvidenceMissing:
         return []
-    except ValueError:
-        raise _no_table(run) from None
-    rows = list(csv.DictReader(io.StringIO(text, newline="")))
-    if any(not (row.get("round") or "").isdecimal() or not row.get("model") for row in rows):
-        raise _no_table(run)
-    return rows
+    except (ValueError, KeyError, TypeError, csv.Error):
+        pass
+    raise _no_table(run)
 
 
 def _no_table(run: Path) -> EvidenceMismatch:

@@ -158,7 +158,7 @@ def schedule_of(settings: Settings, learner: Learner) -> list[dict[str, Any]]:
     """Return the phases of a run as tables; none for a learner of one phase that nobody splits.
 
     Raises:
-        ConfigError: a phase that the learner has not.
+        ConfigError: a phase that the learner has not, or that lacks another before it.
     """
     if not settings.phases and len(learner.phases) == 1:
         return []
@@ -166,6 +166,7 @@ def schedule_of(settings: Settings, learner: Learner) -> list[dict[str, Any]]:
     tables = settings.phases or [{"name": n, "rounds": rounds} for n, rounds in spans if rounds]
     for table in tables:
         learner.phase(table["name"])
+    learner.check_phases([table["name"] for table in tables])
     return tables
 
 

@@ -20,7 +20,7 @@ from ledger.files import read_bounded
 from ledger.replica_round import RoundHistory
 from ledger.run_facts import open_source, read_facts
 from ledger.statement import Outcome
-from ledger.travels import PHASE
+from ledger.travels import PhaseTerms
 from server.evaluate import MODEL_SUFFIX
 from simulation.averaging import check_average, read_average
 from simulation.chosen import choose
@@ -125,8 +125,8 @@ class Known:
         config = parse_json(read_bounded(self._run / name, MAX_CONFIG), MAX_CONFIG)
         if not isinstance(config, dict) or config_digest(config) != digest:
             raise EvidenceMismatch(f"{name} is not the configuration that the chain names")
-        phase = config.get(PHASE)
-        return str(phase.get("name", "")) if isinstance(phase, dict) else ""
+        terms = PhaseTerms.of_config(config)
+        return terms.name if terms else ""
 
     def provenance(self, digest: bytes) -> Provenance:
         """Return what is known of a model.

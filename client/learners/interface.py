@@ -210,6 +210,13 @@ class Learner(ABC):
         """Return why this learner is nothing without a file of initial weights, or nothing."""
         return ""
 
+    def check_phases(self, names: Sequence[str]) -> None:  # noqa: B027 - most refuse nothing
+        """Refuse a run's phases, in their order, of which one would lack what another makes.
+
+        Raises:
+            ConfigError: says which.
+        """
+
     def schedule(self, rounds: int) -> dict[str, int]:
         """Return how many of a run's rounds each phase has where nobody says otherwise.
 

@@ -121,7 +121,7 @@ def test_a_model_that_is_gone_cannot_be_averaged(longer: Path) -> None:
     assert not path.exists()
 
 
-def test_only_verified_rounds_of_the_last_phase_are_averaged(longer: Path) -> None:
+def test_only_verified_rounds_of_the_last_phase_are_averaged(longer: Path, thrice: Path) -> None:
     with pytest.raises(DataError, match="3 verified rounds"):
         averaged(longer, 4)
     table = longer / "metrics.csv"
@@ -137,6 +137,26 @@ def test_only_verified_rounds_of_the_last_phase_are_averaged(longer: Path) -> No
         averaged(longer)
     with pytest.raises(DataError, match="no run folder"):
         averaged(longer / "nowhere")
+    assert averaged(choose(thrice).path)  # a model's run is meant
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "x,aa",
+        "1",
+        f"{'9' * 5000},aa",
+        "-1,aa",
+        "1,",
+        f"1,{'a' * 200_000}",
+        "1,a\0a",
+        "1,zz,SUM_VERIFIED",
+    ],
+)
+def test_a_table_that_is_none_is_refused_in_a_sentence(longer: Path, rows: str) -> None:
+    (longer / "metrics.csv").write_text(f"round,model,outcome\n{rows}\n{rows}\n")
+    with pytest.raises((EvidenceMismatch, DataError, ModelNotFinal)):
+        averaged(longer)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -89,6 +89,15 @@ class SSGANViTLearner(Options):
             attention=tuple(layer for layer in module.encoder.modules() if is_attention(layer)),
         )
 
+    def check_phases(self, names: Sequence[str]) -> None:
+        """Refuse findings over a centre that no round before them has learnt."""
+        before = names[: names.index(SUPERVISED)] if SUPERVISED in names else names
+        if self.centre and SUPERVISED in names and SELF_SUPERVISED not in before:
+            raise ConfigError(
+                f"learner {self.name}: a centre is learnt in a self-supervised round before the"
+                " first supervised one, and this run has none"
+            )
+
     def schedule(self, rounds: int) -> dict[str, int]:
         """Return each phase's rounds: one at least for each that has a share, if there are enough.
 
@@ -98,11 +107,6 @@ class SSGANViTLearner(Options):
         tasks = (self.rotation, self.colour, self.masked, self.triplet, self.nt_xent, self.centre)
         if not any(tasks):
             shares[SELF_SUPERVISED] = 0.0
-        if self.centre and rounds < 2:
-            raise ConfigError(
-                f"learner {self.name}: a centre is learnt in a self-supervised round before the"
-                " first supervised one: take two rounds or more"
-            )
         left, counts = rounds, {}
         for place, (name, share) in enumerate(shares.items()):
             # Those after it that need a round: the supervised one, and perhaps the second.

@@ -48,7 +48,7 @@ class SelfSupervised(Phase):
             raise ConfigError(f"learner {learner.name}: no self-supervised task is on")
 
     def trained(self, module: nn.Module) -> tuple[str, ...]:
-        """Return the parameters of the encoder and of the heads."""
+        """Return the parameters of encoder, heads and centre; of a centre alone only its own."""
         if not self._encodes:
             return names_below(module, "centre")
         names = names_below(module, "encoder", "pretext", "centre")

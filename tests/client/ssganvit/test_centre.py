@@ -81,6 +81,14 @@ def test_it_is_refused_where_it_would_be_of_nothing() -> None:
         small(centre=1.0)
     with pytest.raises(ConfigError, match="train_stem"):
         small(**{**HYBRID, "train_stem": True}, centre=1.0)
-    with pytest.raises(ConfigError, match="two rounds"):
-        small(**HYBRID, **NO_TASK, centre=1.0).schedule(1)
-    assert small(**HYBRID, **NO_TASK, centre=1.0).schedule(2)["self_supervised"] == 1
+    learner = small(**HYBRID, **NO_TASK, centre=1.0)
+    for unlearnt in (
+        ["supervised"],
+        ["adversarial", "supervised"],
+        ["supervised", "self_supervised"],
+    ):
+        with pytest.raises(ConfigError, match="before the first supervised"):
+            learner.check_phases(unlearnt)
+    learner.check_phases([*learner.schedule(2)])
+    learner.check_phases(["adversarial"])
+    small().check_phases(["supervised"])
