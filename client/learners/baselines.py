@@ -3,9 +3,14 @@
 ``norm`` says what stands where timm has batch norm. ``group`` (the default) is lawful under
 differential privacy and has no statistics to share. ``batch`` is timm's own: its running mean and
 variance travel and are averaged like weights, its integer count of batches never travels (nothing
-in evaluation reads it), and private training refuses it. The transformers have layer norm only;
-their class token and positions are parameters of no layer, for which per-sample gradients take a
-slow general way, so for private training the learner ``vit`` is the transformer to use.
+in evaluation reads it), and private training refuses it. ``frozen`` is batch norm of pretrained
+weights that looks at no batch. With ``trained = "head"`` only the output layer learns, on features
+that stay as they came (a linear probe): under differential privacy noise grows with what is
+trained, so on good weights it may beat training the whole (Tramèr and Boneh, ICLR 2021).
+
+The transformers have layer norm only; their class token and positions are parameters of no layer,
+for which per-sample gradients take a slow general way, so for private training the learner ``vit``
+is the transformer to use.
 
 Weights start from the seed, or from a file (``client.learners.pretrained``).
 """
@@ -20,7 +25,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from client.learners.interface import Learner
+from client.learners.frozen_norm import freeze_norms
+from client.learners.interface import HEAD, Learner
+from client.learners.phase import Phase, Supervised
+from client.learners.pretrained import in_our_names
 from ledger.errors import ConfigError
 
 # isort: split
@@ -33,6 +41,8 @@ from timm.models.resnet import BasicBlock
 from timm.models.xception import Block as XceptionBlock
 
 _MAX_GROUPS = 32
+FROZEN = "frozen"
+ALL = "all"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +50,8 @@ class TimmLearner(Learner):
     """A network that timm knows by ``architecture``.
 
     Args:
-        norm: "group" or "batch".
+        norm: "group", "batch", or "frozen" where only the head is trained.
+        trained: "all", or "head", which needs initial weights.
         dropout: before the head, [0, 0.9].
     """
 
@@ -51,13 +62,23 @@ class TimmLearner(Learner):
     """Whether most convolutions are: laid out channels last they are quicker."""
 
     norm: str = "group"
+    trained: str = ALL
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_range("dropout", 0.0, 0.9)
-        if self.norm not in ("group", "batch"):
-            raise ConfigError(f'learner {self.name}: norm is "group" or "batch"')
+        if self.norm not in ("group", "batch", FROZEN):
+            raise ConfigError(f'learner {self.name}: norm is "group", "batch" or "frozen"')
+        if self.trained not in (ALL, HEAD):
+            raise ConfigError(f'learner {self.name}: trained is "all" or "head"')
+        if self.norm == FROZEN and self.trained != HEAD:
+            raise ConfigError(f'learner {self.name}: norm = "frozen" goes with trained = "head"')
+        if self.trained == HEAD and (self.norm == "batch" or self.local):
+            raise ConfigError(
+                f'learner {self.name}: trained = "head" goes with norm = "frozen" or "group", and'
+                " with nothing local"
+            )
         if self.input_size < 32 or (self.patch and self.input_size % self.patch):
             multiple = f" and a multiple of {self.patch}" if self.patch else ""
             raise ConfigError(f"learner {self.name}: input_size is at least 32{multiple}")
@@ -75,10 +96,33 @@ class TimmLearner(Learner):
         )
         if self.norm == "group":
             replace_batch_norm(module)
+        if self.norm == FROZEN:
+            freeze_norms(module)
         leave_nothing_in_place(module)
         if self.depthwise:
             lay_channels_last(module)
+        if self.trained == HEAD:
+            module.requires_grad_(requires_grad=False)
+            self.head(module).requires_grad_()
         return module
+
+    def phase(self, name: str) -> Phase:
+        """See the base class; of a network whose head alone is trained, no more travels."""
+        phase = super().phase(name)
+        return HeadOnly(self) if self.trained == HEAD else phase
+
+    def place_weights(self, given: Mapping[str, Tensor]) -> tuple[str, Mapping[str, Tensor]]:
+        """See the base class; frozen norms lack what the file's count, so the order is timm's."""
+        if self.norm != FROZEN:
+            return super().place_weights(given)
+        whole = timm.create_model(self.architecture, pretrained=False).state_dict()
+        return "", in_our_names(given, whole)
+
+    def needs_weights(self) -> str:
+        """Return that features which nothing trains have to be good already."""
+        if self.trained == HEAD:
+            return "only its head is trained (trained = 'head'), so the rest must be already"
+        return ""
 
     def head(self, module: nn.Module) -> nn.Linear:
         """Return timm's classifier."""
@@ -86,6 +130,14 @@ class TimmLearner(Learner):
         if not isinstance(classifier, nn.Linear):
             raise ConfigError(f"this module is not of the learner {self.name}")
         return classifier
+
+
+class HeadOnly(Supervised):
+    """Findings, taught to what gradients reach; all else stays, and so need not travel."""
+
+    def travels(self, module: nn.Module) -> tuple[str, ...]:
+        """Return the parameters of the head."""
+        return self.trained(module)
 
 
 def replace_batch_norm(module: nn.Module) -> None:

@@ -11,7 +11,8 @@ from opacus.grad_sample import GradSampleModule
 from safetensors.torch import save_file
 from torch import nn
 
-from client.dp_modules import check_module, quiet_hooks
+from client.dp_gradients import HookedGradients
+from client.dp_modules import check_module, is_plain, quiet_hooks
 from client.learners import from_description, get_learner, learner_names, module_to_model
 from client.learners.inference import predict, to_probabilities
 from client.learners.interface import Learner
@@ -94,6 +95,10 @@ def test_spectral_norms_vectors_travel() -> None:
     ("name", "options"),
     [
         ("resnet18", {"norm": "layer"}),
+        ("resnet18", {"trained": "tail"}),
+        ("resnet18", {"norm": "frozen"}),
+        ("resnet18", {"norm": "batch", "trained": "head"}),
+        ("resnet18", {"norm": "frozen", "trained": "head", "local": "head"}),
         ("vit_tiny", {"input_size": 40}),
         ("xception", {"input_size": 16}),
     ],
@@ -171,6 +176,79 @@ def test_the_hub_says_clearly_what_it_cannot(monkeypatch: pytest.MonkeyPatch) ->
     learner = small("resnet18")
     with pytest.raises(ConfigError, match="download the weights"):
         load_pretrained(learner.build(0), learner, "hub")
+
+
+# Linear probes
+
+
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_b4", "mobilenetv2"])
+def test_a_probe_computes_what_its_weights_did_and_shares_its_head_alone(
+    tmp_path: Path, name: str
+) -> None:
+    whole = small(name, norm="batch").build(5)
+    for key, buffer in whole.named_buffers():
+        if key.endswith("running_mean"):
+            buffer.normal_(std=0.1)
+        elif key.endswith("running_var"):
+            buffer.uniform_(0.9, 1.1)
+    path = tmp_path / "weights.safetensors"
+    save_file(whole.state_dict(), path)
+    learner = small(name, norm="frozen", trained="head")
+    assert "head" in learner.needs_weights()
+    module = learner.build(0)
+    found = load_pretrained(module, learner, str(path))
+    head = {
+        f"{prefix}.{key}"
+        for prefix, layer in module.named_modules()
+        for key in ("weight", "bias")
+        if layer is learner.head(module)
+    }
+    assert set(found.fresh) == head
+    expected = learner.features(whole.eval(), images())
+    with torch.no_grad():
+        # Also while it trains: nothing in it looks at a batch.
+        found_features = learner.features(module.train(), images())
+    torch.testing.assert_close(found_features, expected, rtol=1e-3, atol=1e-4)
+    phase = learner.phase("supervised")
+    assert set(phase.trained(module)) == set(phase.travels(module)) == head
+    assert set(learner.shared(module)) > head
+
+
+def test_a_probe_trains_privately_and_moves_nothing_else() -> None:
+    learner = small("mobilenetv2", norm="frozen", trained="head")
+    module = learner.build(1)
+    check_module(module.train())
+    phase = learner.phase("supervised")
+    assert is_plain(phase)
+    labels = torch.tensor([[1, 0, -1], [0, 1, 1]], dtype=torch.int8)
+    gradients = HookedGradients(module, phase)
+    gradients.leave(images(), labels)
+    oracle = learner.build(1)
+    torch.autograd.backward(learner.loss(oracle(images()[1:]), labels[1:]).sum())
+    for key, parameter in oracle.named_parameters():
+        assert (parameter.grad is None) == (key not in gradients.parameters)
+        if parameter.grad is not None:
+            left = gradients.parameters[key].grad_sample[1]  # type: ignore[attr-defined]
+            torch.testing.assert_close(left, parameter.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_a_probe_takes_torchvisions_names(tmp_path: Path) -> None:
+    donor = small("mobilenetv2", norm="batch").build(5).state_dict()
+    given = {f"features.{place}": tensor for place, tensor in enumerate(donor.values())}
+    given["features.0"] = torch.rand(32, 3, 3, 3)
+    path = tmp_path / "mobilenet.pth"
+    torch.save(given, path)
+    learner = small("mobilenetv2", norm="frozen", trained="head")
+    module = learner.build(0)
+    assert len(load_pretrained(module, learner, str(path)).fresh) == 2
+    key = "blocks.3.0.bn1.running_var"
+    assert torch.equal(module.state_dict()[key], donor[key])
+
+
+@pytest.mark.parametrize("name", ["densenet121", "xception"])
+def test_norms_without_a_convolution_before_them_cannot_be_frozen(name: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be frozen"):
+        small(name, norm="frozen", trained="head").build(0)
 
 
 # Imbalance

@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import save_file
 
 from client.learners import from_description, get_learner, load_model, module_to_model
+from client.learners.frozen_norm import FrozenNorm, freeze_norms
 from client.learners.pretrained import load_pretrained
 from client.learners.ssganvit.learner import SSGANViTLearner
-from client.learners.ssganvit.mobilenet import ARCHITECTURE, FrozenNorm, freeze_norms
+from client.learners.ssganvit.mobilenet import ARCHITECTURE
 from client.learners.ssganvit.options import option_names
 from client.learners.ssganvit.presets import PRESETS, train_defaults
 from client.train_plan import TrainPlan
