@@ -40,10 +40,12 @@ def compare(
     """Train and score a grid: learner by mode (central, federated, private), partition and seed.
 
     Makes what is missing and may be stopped and started again. Each finished cell is one file in
-    cells/ of the folder; table.md, table.csv, table.json and curves.svg are made from these.
+    cells/ of the folder; table.md, .csv and .json, modes.md (a column for each way of training)
+    and curves.svg are made from these.
 
     Example: thoracle compare simulation/compare_nih.toml --data DIR --out runs/compare
     """
+    from simulation.compare_modes import by_mode
     from simulation.compare_report import as_csv, cells_of, markdown, plot, read_records, rows_of
 
     cells = read_cells(config, data)
@@ -58,6 +60,7 @@ def compare(
     found = read_records(records)
     rows = rows_of(found, target)
     atomic_write(folder / "table.md", markdown(rows, target).encode())
+    atomic_write(folder / "modes.md", by_mode(rows).encode())
     atomic_write(folder / "table.csv", as_csv(rows).encode())
     atomic_write(folder / "table.json", canonical_json([asdict(row) for row in rows]))
     plot(found, folder / "curves.svg")
@@ -74,7 +77,7 @@ def compare(
         texts = cells_of(row)
         table.add_row(*texts[:3], texts[7], texts[8], texts[10], texts[11])
     out.print(table)
-    out.print(f"All figures: {folder / 'table.md'}, table.csv, table.json, curves.svg")
+    out.print(f"All figures: {folder / 'table.md'}, table.csv, table.json, modes.md, curves.svg")
 
 
 def _make(cells: tuple[Cell, ...], folder: Path, *, quiet: bool) -> None:

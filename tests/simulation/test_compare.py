@@ -21,6 +21,7 @@ from simulation import compare_cells, compare_central
 from simulation.compare import CENTRAL, PRIVATE, read_cells
 from simulation.compare_central import spans_of, train_centrally
 from simulation.compare_command import compare
+from simulation.compare_modes import by_mode
 from simulation.compare_report import HEADS, markdown, read_records, rows_of
 from simulation.phantoms import write_phantoms
 from simulation.planning import learner_of
@@ -315,6 +316,26 @@ def test_seeds_make_one_row_with_their_spread() -> None:
     local = rows_of([record("federated", 0, None)])[0]
     assert (local.macro_auc, local.federated_auc) == (None, 0.61)
     assert "0.550 to 0.750" in markdown(rows)
+
+
+def test_ways_of_training_stand_beside_each_other() -> None:
+    whole = [
+        record("private", 0, 0.6) | {"variant": "no_blocks"},
+        record("federated", 0, 0.7),
+        record("central", 0, 0.75),
+        record("federated", 0, 0.72) | {"versions": {"torch": "9"}},
+        record("federated", 0, None) | {"variant": "heads"},
+    ]
+    lines = by_mode(rows_of(whole)).splitlines()
+    assert lines[0] == "| learner | variant | central | federated, iid | private, iid |"
+    assert lines[2] == "| cnn | heads | – | 0.610 at hospitals | – |"
+    assert lines[3].startswith("| cnn | no_blocks | – | – | 0.600 (0.500 to 0.700), F1 0.200")
+    central, federated, private = lines[4].split(" | ")[2:]
+    assert central.startswith("0.750 (0.650 to 0.850)")
+    assert federated.startswith("0.700 (0.600 to 0.800)")
+    assert " / 0.720 (0.620 to 0.820)" in federated
+    assert private == "– |"
+    assert len(lines) == 5
 
 
 def test_a_target_tells_in_rounds_and_bytes_what_it_took() -> None:
