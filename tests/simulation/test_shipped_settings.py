@@ -23,6 +23,7 @@ FOLDER = Path(__file__).parents[2] / "simulation"
     ("file", "cell"),
     [
         ("nih-ssganvit.toml", "ssganvit_federated_silos_seed0"),
+        ("nih-ssganvit-iid.toml", "ssganvit_federated_iid_seed0"),
         ("nih-ssganvit-private.toml", "ssganvit_private_silos_seed0"),
     ],
 )
