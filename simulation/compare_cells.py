@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ledger.errors import DataError
+from ledger.statement import Outcome
 from server.evaluate import TestSet, evaluate_model, read_model
 from simulation.cohorts import Cohorts, Shares, gather
 from simulation.compare import CENTRAL, FORMAT, Cell, versions
@@ -80,6 +81,13 @@ def _federated(cell: Cell, cohorts: Cohorts, folder: Path, steps: Steps) -> dict
     make(GridRun(name=cell.name, settings=cell.settings), folder)
     chosen, learner = choose(folder), learner_of(cell.settings, cohorts.train.vocabulary)
     rows = table_rows(folder / "metrics.csv")
+    verified = sum(row["outcome"] == Outcome.SUM_VERIFIED.name for row in rows)
+    if not verified:
+        # Its model is the initial one: a score of it would look like a training's.
+        raise DataError(
+            f"no round of {cell.name} was verified, so there is nothing to score: its logs in"
+            f" {folder} say why; delete that folder to begin the cell anew"
+        )
     central = {row["round"]: row for row in table_rows(folder / "central.csv")}
     points: list[Point] = []
     seconds = moved = 0.0
@@ -109,6 +117,7 @@ def _federated(cell: Cell, cohorts: Cohorts, folder: Path, steps: Steps) -> dict
         "parameters": sum(parameter.numel() for parameter in module.parameters()),
         "images": sum(len(share.train) for share in cohorts.hospitals),
         "curve": points,
+        "verified": verified,
         "seconds": seconds,
         "bytes": int(moved),
         "model": chosen.path.stem,

@@ -35,6 +35,7 @@ class Row:
         seeds: how many trainings.
         parameters: of the network.
         steps: epochs of a central training, rounds of a federated one.
+        verified: rounds whose sum was, on average over the seeds; None of a central training.
         macro_auc: on the test list, with ``low`` to ``high`` its 95 % interval over patients.
         spread: highest minus lowest macro AUC of the seeds; None of one.
         auc_ap, auc_pa: macro AUC within each view.
@@ -55,6 +56,7 @@ class Row:
     seeds: int
     parameters: int
     steps: int
+    verified: float | None
     macro_auc: float | None
     low: float | None
     high: float | None
@@ -127,6 +129,7 @@ def _row(group: Sequence[Record], target: float | None) -> Row:
         seeds=len(group),
         parameters=first["parameters"],
         steps=len(first["curve"]),
+        verified=_mean([float(r["verified"]) for r in group if "verified" in r]),
         macro_auc=_mean(aucs),
         low=_mean(_defined(scores, "macro_auc_interval", "low")),
         high=_mean(_defined(scores, "macro_auc_interval", "high")),
@@ -187,11 +190,17 @@ def cells_of(row: Row) -> tuple[str, ...]:
     interval = "–" if row.low is None or row.high is None else f"{row.low:.3f} to {row.high:.3f}"
     return (
         row.learner, row.variant, row.mode, row.partition or "–", str(row.seeds),
-        f"{row.parameters / 1e6:.2f} M", str(row.steps), figure(row.macro_auc), interval,
+        f"{row.parameters / 1e6:.2f} M", _steps(row), figure(row.macro_auc), interval,
         *map(figure, (row.spread, row.auc_ap, row.auc_pa, row.federated_auc, row.weighted_f1,
                        row.brier, row.ece)),
         f"{row.seconds:,.0f}", f"{row.mebibytes:,.1f}",
     )  # fmt: skip
+
+
+def _steps(row: Row) -> str:
+    if row.verified is None or row.verified == row.steps:
+        return str(row.steps)
+    return f"{row.steps} ({row.verified:g} verified)"
 
 
 def markdown(rows: Sequence[Row], target: float | None = None) -> str:

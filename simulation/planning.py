@@ -23,7 +23,7 @@ from client.trainer import TRAIN_METRICS
 from ledger.errors import ConfigError
 from ledger.manifest import Manifest
 from ledger.retention import Retention
-from ledger.server_rule import ServerRule
+from ledger.server_rule import ServerRule, is_moment
 from ledger.travels import update_manifest
 from server.phases import PRIVATE, PhasePlan
 from server.plan import RoundPlan
@@ -124,9 +124,9 @@ def round_plan(
     """
     module, privacy = learner.build(0), privacy_of(settings, train_plan(settings))
     schedule = schedule_of(settings, learner)
-    whole = {"name": learner.phases[-1], "rounds": settings.rounds}
+    alone = {"name": learner.phases[-1], "rounds": settings.rounds}
     phases = [
-        _phase_plan(settings, table, learner, module, manifest) for table in schedule or [whole]
+        _phase_plan(settings, table, learner, module, manifest) for table in schedule or [alone]
     ]
     plan = RoundPlan(
         rounds=settings.rounds,
@@ -142,9 +142,11 @@ def round_plan(
     if schedule:
         return replace(plan, phases=tuple(phases))
     (only,) = phases
+    whole = {spec.name for spec in manifest.tensors if not is_moment(spec.name)}
     return replace(
         plan,
         train=only.train,
+        travels=() if set(only.travels) == whole else only.travels,
         privacy=None if privacy is None else {**privacy.config, **only.privacy},
         metrics=only.metrics,
         max_norm=only.max_norm,

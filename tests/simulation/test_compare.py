@@ -197,6 +197,31 @@ def test_a_grid_is_made_once_and_told_of(
     assert "1 of 1 cells" in shown
 
 
+def test_a_run_without_a_verified_round_is_no_result(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every hospital may have refused: the initial model's score must not pass for a training's."""
+    grid = GRID.replace('["central", "federated", "private"]', '["federated"]')
+    cell = read_cells(write(tmp_path, grid), str(data))[0]
+    cohorts = compare_cells.gather_cell(cell, tmp_path / "scratch")
+
+    def fail(_run: object, folder: Path) -> None:
+        folder.mkdir()
+        (folder / "metrics.csv").write_text("round,outcome\n1,ABORTED\n")
+
+    monkeypatch.setattr(compare_cells, "make", fail)
+    monkeypatch.setattr("simulation.chosen.choose", lambda _folder: None)
+    with pytest.raises(DataError, match="was verified, so there is nothing"):
+        compare_cells.run_cell(cell, cohorts, "00", tmp_path / "run", Steps(quiet=True))
+
+
+def test_rounds_that_were_not_verified_are_told() -> None:
+    (row,) = rows_of([record("federated", 0, 0.6) | {"verified": 0.0}])
+    assert "| 1 (0 verified) |" in markdown([row])
+    (row,) = rows_of([record("federated", 0, 0.6) | {"verified": 1}])
+    assert "| 1 |" in markdown([row])
+
+
 def test_a_stopped_cell_goes_on_to_the_same_model(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ from client.evaluate_local import LOCAL_METRICS, LocalEvaluator
 from client.learners import module_to_model
 from client.learners.cnn import ConvolutionalLearner
 from client.learners.phase import SUPERVISED, Draws, Phase
-from client.trainer import TRAIN_METRICS
+from client.trainer import TRAIN_METRICS, phase_of, travelling
 from ledger.errors import ConfigError
 from ledger.manifest import Manifest
 from ledger.statement import Outcome
@@ -111,6 +111,21 @@ def test_a_learner_of_one_phase_asks_what_it_always_did() -> None:
     plan = round_plan(OPEN, plain, MANIFEST, FINDINGS)
     assert plan.phases == ()
     assert not {"phase", "travels"} & set(plan.config(MANIFEST, 1))
+
+
+def test_a_probe_s_rounds_ask_for_its_head_alone() -> None:
+    """A learner of one phase that trains a part: hospitals refuse rounds which ask for more."""
+    settings = replace(
+        OPEN, learner="resnet18", size=32, learner_options={"norm": "frozen", "trained": "head"}
+    )
+    probe = learner_of(settings, FINDINGS)
+    module = probe.build(0)
+    manifest = Manifest.of_model(module_to_model(module, probe.shared(module)))
+    config = round_plan(settings, probe, manifest, FINDINGS).config(manifest, 1)
+    assert config["travels"] == ["fc.bias", "fc.weight"]
+    assert "phase" not in config
+    phase = phase_of(probe, config)
+    assert set(travelling(probe, phase, config)) == set(phase.trained(module))
 
 
 PHASES: list[dict[str, Any]] = [
