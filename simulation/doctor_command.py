@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -16,6 +17,9 @@ from ledger.errors import ConfigError, ThoracleError
 
 if TYPE_CHECKING:
     from ledger.doctor import Symptom
+
+_METRICS = "metrics.csv"
+_SHOWN = 8
 
 
 def doctor(
@@ -70,7 +74,36 @@ def diagnose(run: Path, *, now: float | None = None) -> list[Symptom]:
         {name: folder / "witness.json" for name, folder in witnesses.items()},
         now=time.time() if now is None else now,
     )
-    return [*found, *_node(run)]
+    return [*found, *_rounds(run), *_node(run)]
+
+
+def _rounds(run: Path) -> Iterator[Symptom]:
+    """Find rounds that left the base standing: nothing is broken, and little is learnt."""
+    from ledger.doctor import Symptom
+    from ledger.statement import Outcome
+    from simulation.figures import table_rows
+
+    try:
+        rows = table_rows(run / _METRICS)
+        lost = [row["round"] for row in rows if row["outcome"] != Outcome.SUM_VERIFIED.name]
+    except (ThoracleError, ValueError, KeyError, csv.Error) as error:
+        yield Symptom(
+            error="DataError",
+            where=_METRICS,
+            sentence=f"the table of rounds cannot be read: {error}",
+            remedy="look into it: figures are told from it; the ledger does not depend on it",
+            severity="note",
+        )
+        return
+    if lost:
+        shown = ", ".join(lost[:_SHOWN]) + (" and others" if len(lost) > _SHOWN else "")
+        yield Symptom(
+            error="",
+            where=_METRICS,
+            sentence=f"{len(lost)} of {len(rows)} rounds were not verified: {shown}",
+            remedy="look why: hospitals/*/hospital.log say what hospitals refused, logs/ the rest",
+            severity="note",
+        )
 
 
 def _node(run: Path) -> Iterator[Symptom]:

@@ -174,6 +174,24 @@ def test_a_torn_line_and_a_cut_write_are_notes(run: Path) -> None:
     assert not (run / "models" / ".abc.tmp").exists(), "taking the run up clears it away"
 
 
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("round,outcome\n1,SUM_VERIFIED\n", []),
+        ("round,outcome\n1,SUM_VERIFIED\n2,ABORTED\n", ["1 of 2 rounds were not verified: 2"]),
+        ("round\n1\n", ["the table of rounds cannot be read: 'outcome'"]),
+        ("round,outcome\n1," + "9" * 200_000, ["the table of rounds cannot be read: field larger"]),
+    ],
+)
+def test_rounds_that_taught_nothing_are_noted(run: Path, table: str, said: list[str]) -> None:
+    """Every hospital may have refused every round, and each file be in order."""
+    atomic_write(run / "metrics.csv", table.encode())
+    found = diagnose(run)
+    assert [symptom.severity for symptom in found] == ["note"] * len(said)
+    for symptom, sentence in zip(found, said, strict=True):
+        assert symptom.sentence.startswith(sentence)
+
+
 def test_two_processes_on_one_run(run: Path) -> None:
     with RunStore(run):
         with pytest.raises(RunBusy, match=f"process {os.getpid()} .* is working on the run"):
