@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from client.learners.device import mixed
 from client.learners.interface import Learner
-from client.learners.phase import Phase
+from client.learners.phase import ODDS, Phase
 from client.optimisers import free_steps, make_optimiser, parameters_of
 from client.train_plan import TrainPlan
 
@@ -29,6 +29,7 @@ class PlainSteps:
         plan: of this round.
         draws: where the phase's own random choices come from; on the processor.
         free: where those of its free parameters' steps come from; likewise.
+        odds: (L,) of this hospital, added to the logits of its images' findings; None: nothing.
     """
 
     def __init__(
@@ -40,11 +41,13 @@ class PlainSteps:
         *,
         draws: Generator,
         free: Generator,
+        odds: Tensor | None = None,
     ) -> None:
         names = phase.trained(module)
         self._module = module
         self._phase = phase
         self._plan = plan
+        self._odds = odds
         self.draws = draws
         self._parameters = parameters_of(module, names)
         pulled = set(phase.travels(module)) - set(learner.local_tensors(module))
@@ -77,6 +80,8 @@ class PlainSteps:
         with mixed(images.device, wanted=self._phase.mixed):
             with torch.no_grad():
                 draws = self._phase.draws(self._module, images, labels, self.draws)
+                if self._odds is not None:
+                    draws[ODDS] = self._odds.to(images.device).expand(len(images), -1)
             loss = self._phase.loss(self._module, images, labels, draws).mean()
         whole = loss + self._pull() if self._anchors else loss
         torch.autograd.backward(whole, inputs=self._parameters)

@@ -63,5 +63,8 @@ def self_train(
 
 
 def local_plan(plan: TrainPlan, epochs: int) -> TrainPlan:
-    """Return the federation's plan as one training of its own, of so many epochs."""
-    return replace(plan, epochs=epochs, span=(0.0, 1.0))
+    """Return the federation's plan as one training of its own, of so many epochs.
+
+    Its probabilities are to be those of this hospital, so its label odds stay in.
+    """
+    return replace(plan, epochs=epochs, logit_adjustment=0.0, span=(0.0, 1.0))

@@ -24,6 +24,7 @@ from client.learners.determinism import deterministic
 from client.learners.device import ahead, choose, pinned, placed
 from client.learners.inputs import standardise
 from client.learners.interface import Learner
+from client.learners.label_odds import check_adjustable, own_odds
 from client.learners.phase import Phase
 from client.plain_step import PlainSteps
 from client.train_plan import TrainPlan
@@ -90,9 +91,15 @@ def train(
 
     Raises:
         DataError: no images, or arrays that do not fit the learner.
+        ConfigError: the plan adjusts logits, and learner or phase cannot.
         NonFiniteUpdate: the loss became NaN or infinite; the module is to be thrown away.
     """
     _check_arrays(learner, images, labels)
+    taught = phase or learner.phase(learner.phases[-1])
+    odds = None
+    if plan.logit_adjustment:
+        check_adjustable(learner, taught)
+        odds = own_odds(labels, learner.prior, plan.logit_adjustment) if taught.adjusted else None
     where = device or choose()
     was_training = module.training
     seeded = deterministic(seed=seed_of(seed, DROPOUT), threads=plan.threads, device=where)
@@ -102,10 +109,11 @@ def train(
             steps = PlainSteps(
                 module,
                 learner,
-                phase or learner.phase(learner.phases[-1]),
+                taught,
                 plan,
                 draws=Generator().manual_seed(seed_of(seed, DRAWS)),
                 free=Generator().manual_seed(seed_of(seed, FREE)),
+                odds=odds,
             )
             training = _Training(
                 module=module,

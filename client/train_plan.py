@@ -42,6 +42,9 @@ class TrainPlan:
         clip_norm: largest L2 norm of a step's gradient, or None.
         proximal: weight mu of (mu / 2) |w - w0|^2, which pulls towards the round's first weights
             (FedProx: Li et al., MLSys 2020), [0, 100].
+        logit_adjustment: how much of the difference between a hospital's own label odds and the
+            learner's prior is taken out of what it teaches (``learners.label_odds``), [0, 1];
+            without privacy only.
         augmentation: how training images may move.
         threads: torch threads, part of what a result depends on.
         span: (from, to) within the run, 0 <= from < to <= 1.
@@ -61,6 +64,7 @@ class TrainPlan:
     free_rate: float | None = None
     clip_norm: float | None = 1.0
     proximal: float = 0.0
+    logit_adjustment: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
     threads: int = 1
     span: tuple[float, float] = (0.0, 1.0)
@@ -76,6 +80,7 @@ class TrainPlan:
         _check(self, "warmup", 0, 0.5)
         _check(self, "weight_decay", 0, 1)
         _check(self, "proximal", 0, 100)
+        _check(self, "logit_adjustment", 0, 1)
         if self.clip_norm is not None:
             _check(self, "clip_norm", 1e-9, 1e9)
         object.__setattr__(self, "betas", _pair(self.betas))

@@ -13,6 +13,7 @@ from client.checkpoint import Desk
 from client.data_terms import DataTerms, check_data
 from client.learners.exchange import load_model, module_to_model
 from client.learners.interface import Learner
+from client.learners.label_odds import check_adjustable
 from client.learners.phase import Phase
 from client.learners.registry import from_description
 from client.local_tensors import LocalTensors
@@ -69,7 +70,11 @@ class LocalTrainer:
             raise PolicyViolation("the round's learner keeps tensors here, which has no place")
         phase = phase_of(learner, config)
         travelling(learner, phase, config)
-        plan_of(config)
+        if plan_of(config).logit_adjustment:
+            try:
+                check_adjustable(learner, phase)
+            except ConfigError as error:
+                raise PolicyViolation(f"the round cannot be trained: {error}") from None
 
     def __call__(self, base: Model, config: Config, seed: int, /) -> TrainedUpdate:
         """Return the model after one round on all of the hospital's images.
@@ -185,10 +190,15 @@ def only_plain(learner: Learner, plan: TrainPlan) -> None:
     """Refuse what private training does not do.
 
     Raises:
-        PolicyViolation: tensors that stay at the hospital, or a proximal term.
+        PolicyViolation: tensors that stay at the hospital, a proximal term, or logits adjusted by
+            counts over private labels.
     """
     if learner.local or plan.proximal:
         raise PolicyViolation("local tensors and a proximal term are for rounds without privacy")
+    if plan.logit_adjustment:
+        raise PolicyViolation(
+            "logit_adjustment counts a hospital's private labels: for rounds without privacy"
+        )
 
 
 def plan_of(config: Config) -> TrainPlan:

@@ -16,6 +16,7 @@ from client.data.uncertainty import Policy
 from client.evaluate_local import LOCAL_METRICS
 from client.learners import get_learner
 from client.learners.interface import HEAD, Learner
+from client.learners.label_odds import check_adjustable
 from client.learners.losses import MULTICLASS
 from client.learners.phase import Phase
 from client.train_plan import TrainPlan
@@ -41,8 +42,8 @@ _PLAN_SETTINGS = ("epochs", "batch_size", "learning_rate", "weight_decay")
 def learner_of(settings: Settings, findings: Sequence[str] | None = None) -> Learner:
     """Return the learner the settings name, for these findings.
 
-    A balanced loss takes its prior from the published label shares, unless it is given one; so does
-    whatever generates films of a single finding.
+    A balanced loss takes its prior from the published label shares, unless it is given one; so do
+    adjusted logits, and whatever generates films of a single finding.
 
     Args:
         settings: of the run.
@@ -56,11 +57,17 @@ def learner_of(settings: Settings, findings: Sequence[str] | None = None) -> Lea
     options = {"labels": len(findings), **objective, **settings.learner_options}
     # Where each hospital's own head starts, or how often a generator is asked for the one finding.
     asked = options.get("balance") or options.get("local") == HEAD or len(findings) == 1
-    if asked and not options.get("prior"):
+    if (asked or _adjusts(settings)) and not options.get("prior"):
         options["prior"] = list(public_prior(findings))
     if server_rule(settings).adaptive:
         options["moments"] = True
     return get_learner(settings.learner, input_size=settings.size, **options)
+
+
+def _adjusts(settings: Settings) -> bool:
+    """Return whether any phase adjusts its logits by each hospital's label odds."""
+    said = [settings.train_options, *(each.get("train_options", {}) for each in settings.phases)]
+    return any(options.get("logit_adjustment") for options in said)
 
 
 def server_rule(settings: Settings) -> ServerRule:
@@ -204,6 +211,8 @@ def _phase_plan(
     """Return the plan of one phase, or of a run that is one."""
     own, phase = settings_in(settings, learner, table), learner.phase(table["name"])
     train = train_plan(own)
+    if train.logit_adjustment:
+        check_adjustable(learner, phase)
     privacy = privacy_of(own, train, table["rounds"])
     noisy, moving = _largest_shares(learner, phase, module, train)
     scores = LOCAL_METRICS if phase.scored else ()

@@ -58,13 +58,18 @@ def privacy_of(settings: Settings, train: TrainPlan, span: int = 0) -> RunPrivac
         span: rounds over which the learning rate follows its schedule; 0: all of the run's.
 
     Raises:
-        ConfigError: the target cannot be reached, the optimiser has no private form, or copies of
-            an image are to be averaged that do not differ.
+        ConfigError: the target cannot be reached, the optimiser has no private form, copies of an
+            image are to be averaged that do not differ, or logits adjusted by private counts.
     """
     if not settings.epsilon:
         return None
     if train.optimiser not in {"adamw", "adam", "sgd"}:
         raise ConfigError("private training uses adamw, adam or sgd")
+    if train.logit_adjustment:
+        raise ConfigError(
+            "logit_adjustment counts each hospital's private labels, so it is for runs without"
+            " privacy (epsilon off)"
+        )
     if settings.multiplicity > 1 and not train.augmentation.moves:
         raise ConfigError(
             "a multiplicity above 1 averages augmented copies of an image: say how they move in"

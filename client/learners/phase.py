@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from client.learners.interface import Learner
 
 SUPERVISED = "supervised"
+ODDS = "odds"
+"""The name, among what is drawn, of what is added to findings' logits (``label_odds``)."""
 Draws = dict[str, Tensor]
 """By name, tensors whose row i belongs to image i alone (of what is shared: no rows yet)."""
 
@@ -39,6 +41,8 @@ class Phase(ABC):
         scored: whether the findings that a model tells after such a round mean anything.
         free_every: the free parameters take a step after every so many steps of the others.
         train_defaults: settings of a training plan that suit the phase, by the plan's names.
+        adjusted: whether the loss adds ``draws[ODDS]``, where there are any, to the logits of an
+            image's own findings.
         mixed: whether the loss may be computed in bfloat16 (on a GPU, without privacy). Not where
             it differentiates by itself: a gradient penalty squares what rounding leaves.
     """
@@ -47,6 +51,7 @@ class Phase(ABC):
     scored: ClassVar[bool] = False
     free_every: int = 1
     train_defaults: Mapping[str, object] = MappingProxyType({})
+    adjusted: ClassVar[bool] = False
     mixed: ClassVar[bool] = False
 
     @abstractmethod
@@ -133,6 +138,7 @@ class Supervised(Phase):
 
     name = SUPERVISED
     scored = True
+    adjusted = True
     mixed = True
 
     def __init__(self, learner: Learner) -> None:
@@ -146,6 +152,11 @@ class Supervised(Phase):
         """Return all that the learner shares, running statistics among it, but moments."""
         return tuple(n for n in self._learner.shared(module) if not is_moment(n))
 
-    def loss(self, module: nn.Module, images: Tensor, labels: Tensor, draws: Draws) -> Tensor:  # noqa: ARG002
+    def loss(self, module: nn.Module, images: Tensor, labels: Tensor, draws: Draws) -> Tensor:
         """Return the learner's loss of the module's logits."""
-        return self._learner.loss(module(images).float(), labels)
+        return self._learner.loss(with_odds(module(images).float(), draws), labels)
+
+
+def with_odds(logits: Tensor, draws: Draws) -> Tensor:
+    """Return the logits (B, L) with a hospital's own odds added, where there are any."""
+    return logits + draws[ODDS] if ODDS in draws else logits

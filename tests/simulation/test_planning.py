@@ -26,8 +26,9 @@ from server.plan import RoundPlan
 from server.results import RoundResult
 from simulation import central
 from simulation.central import CentralScores
-from simulation.planning import learner_of, round_plan, schedule_of
-from simulation.privacy import adam_noise
+from simulation.planning import learner_of, round_plan, schedule_of, train_plan
+from simulation.priors import public_prior
+from simulation.privacy import adam_noise, privacy_of
 from simulation.report import announced_phases, round_line, run_table
 from simulation.run import RunReport
 from simulation.run_record import Draft
@@ -99,6 +100,19 @@ def test_what_suits_a_phase_holds_where_nobody_says_otherwise() -> None:
     assert of(own, 1) == [8, 2, 0.2]
     table = {"name": "shape", "rounds": 5, "epochs": 3, "train_options": {"final_share": 0.3}}
     assert of(replace(own, phases=[table]), 1) == [8, 3, 0.3]
+
+
+def test_adjusted_logits_come_with_the_public_prior_and_never_privately() -> None:
+    adjusted = {"logit_adjustment": 1.0}
+    table = {"name": SUPERVISED, "rounds": 5, "train_options": adjusted}
+    assert learner_of(OPEN).prior == ()
+    for settings in (replace(OPEN, train_options=adjusted), replace(OPEN, phases=[table])):
+        assert learner_of(settings).prior == public_prior(FINDINGS)
+    with pytest.raises(ConfigError, match="prior"):
+        plan_of(replace(OPEN, phases=[table]))  # LEARNER has none
+    private = replace(OPEN, train_options=adjusted, epsilon=8.0)
+    with pytest.raises(ConfigError, match="private labels"):
+        privacy_of(private, train_plan(private))
 
 
 def test_one_round_has_one_phase() -> None:

@@ -13,26 +13,39 @@ from ledger.errors import ConfigError
 from simulation.compare import read_cells
 from simulation.planning import learner_of, settings_in, train_plan
 from simulation.prepare import initial_module
-from simulation.settings import read_config, settings_from
+from simulation.settings import Settings, read_config, settings_from
 
 NIH_TRAIN = 86_524
 FOLDER = Path(__file__).parents[2] / "simulation"
 
 
 @pytest.mark.parametrize(
-    ("file", "cell"),
+    ("file", "grid", "cell"),
     [
-        ("nih-ssganvit.toml", "ssganvit_federated_silos_seed0"),
-        ("nih-ssganvit-iid.toml", "ssganvit_federated_iid_seed0"),
-        ("nih-ssganvit-private.toml", "ssganvit_private_silos_seed0"),
+        ("nih-ssganvit.toml", "label_shift", "ssganvit_adjusted_federated_silos_seed0"),
+        ("nih-ssganvit-iid.toml", "ssganvit", "ssganvit_federated_iid_seed0"),
+        ("nih-ssganvit-private.toml", "ssganvit", "ssganvit_private_silos_seed0"),
     ],
 )
-def test_a_user_s_file_is_the_bench_s_cell(file: str, cell: str) -> None:
-    cells = {one.name: one for one in read_cells(FOLDER / "compare_ssganvit.toml", "phantoms")}
+def test_a_user_s_file_is_the_bench_s_cell(file: str, grid: str, cell: str) -> None:
+    cells = {one.name: one for one in read_cells(FOLDER / f"compare_{grid}.toml", "phantoms")}
     measured = cells[cell].settings
     mine = settings_from(read_config(FOLDER / file))
     # Where films are cached and how many processors there are changes no result.
     assert mine == replace(measured, cache=mine.cache, cpus=mine.cpus)
+
+
+@pytest.mark.parametrize("learner", ["ssganvit", "mobilenetv2", "vit"])
+def test_adjusted_cells_differ_from_plain_ones_by_the_adjustment_alone(learner: str) -> None:
+    def cells(grid: str) -> dict[str, Settings]:
+        found = read_cells(FOLDER / f"compare_{grid}.toml", "phantoms")
+        return {one.name: one.settings for one in found}
+
+    plain = cells("ssganvit" if learner == "ssganvit" else "ssganvit_base")
+    before = plain[f"{learner}_federated_silos_seed0"]
+    after = cells("label_shift")[f"{learner}_adjusted_federated_silos_seed0"]
+    options = {**before.train_options, "logit_adjustment": 1.0}
+    assert after == replace(before, train_options=options)
 
 
 def test_the_paper_s_run_takes_the_paper_s_steps() -> None:

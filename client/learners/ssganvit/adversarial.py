@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from client.learners.inputs import standardise
 from client.learners.losses import masked_bce
-from client.learners.phase import Draws, Phase
+from client.learners.phase import Draws, Phase, with_odds
 from client.learners.ssganvit.critic import shrink
 from client.learners.ssganvit.network import SSGANViT, names_below
 from client.learners.ssganvit.options import SOFTMAX
@@ -38,6 +38,7 @@ class Adversarial(Phase):
     """
 
     name = ADVERSARIAL
+    adjusted = True
 
     def __init__(self, learner: SSGANViTLearner) -> None:
         self._learner = learner
@@ -82,7 +83,8 @@ class Adversarial(Phase):
             norm = (slope.square().sum(dim=(1, 2, 3)) + _TINY).sqrt()
             loss = loss + self._learner.penalty * (norm - 1).square()
         if self._learner.finding_weight:
-            told = finding_loss(findings[:count], labels, self._learner.label_output)
+            own = with_odds(findings[:count], draws)
+            told = finding_loss(own, labels, self._learner.label_output)
             loss = loss + self._learner.finding_weight * told
         return loss
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Generator, Tensor, nn
 
-from client.learners.phase import SUPERVISED, Draws, Phase
+from client.learners.phase import SUPERVISED, Draws, Phase, with_odds
 from client.learners.ssganvit.adversarial import enlarge, generate, uniform
 from client.learners.ssganvit.network import SSGANViT, Told, names_below, statistics_below
 from client.learners.ssganvit.options import EXTRA, MIX, NONE
@@ -28,6 +28,7 @@ class Findings(Phase):
 
     name = SUPERVISED
     scored = True
+    adjusted = True
     mixed = True
 
     def __init__(self, learner: SSGANViTLearner) -> None:
@@ -71,18 +72,25 @@ class Findings(Phase):
             share = draws["share"]
             told = network.tell(images + share * (draws["made"] - images))
             part = share.flatten()
-            return (1 - part) * self._of(told, labels) + part * self._of(told, draws["shown"])
-        loss = self._of(network.tell(images), labels)
+            shown = self._of(told, draws["shown"], {})
+            return (1 - part) * self._of(told, labels, draws) + part * shown
+        loss = self._of(network.tell(images), labels, draws)
         if learner.gan_augmentation == EXTRA:
-            made = self._of(network.tell(draws["made"]), draws["shown"])
+            made = self._of(network.tell(draws["made"]), draws["shown"], {})
             loss = loss + learner.augmentation_weight * made
         return loss
 
-    def _of(self, told: Told, labels: Tensor) -> Tensor:
-        """Return the loss (B,) of what was told, the groups' opinions among it."""
+    def _of(self, told: Told, labels: Tensor, draws: Draws) -> Tensor:
+        """Return the loss (B,) of what was told, the groups' opinions among it.
+
+        Generated findings are as frequent as the public prior says: no hospital's odds are in them.
+        """
         learner = self._learner
-        loss = learner.loss(told.logits.float(), labels)
-        if told.opinions:
-            deep = torch.stack([learner.loss(each.float(), labels) for each in told.opinions])
+        loss, *deeper = (
+            learner.loss(with_odds(each.float(), draws), labels)
+            for each in (told.logits, *told.opinions)
+        )
+        if deeper:
+            deep = torch.stack(deeper)
             loss = loss + learner.deep_weight * deep.mean(dim=0)
         return loss
