@@ -67,4 +67,4 @@ def local_plan(plan: TrainPlan, epochs: int) -> TrainPlan:
 
     Its probabilities are to be those of this hospital, so its label odds stay in.
     """
-    return replace(plan, epochs=epochs, logit_adjustment=0.0, span=(0.0, 1.0))
+    return replace(plan, epochs=epochs, parts=1, logit_adjustment=0.0, span=(0.0, 1.0), turn=0)

@@ -26,6 +26,7 @@ from client.learners.inputs import standardise
 from client.learners.interface import Learner
 from client.learners.label_odds import check_adjustable, own_odds
 from client.learners.phase import Phase
+from client.pass_parts import part_of_pass
 from client.plain_step import PlainSteps
 from client.train_plan import TrainPlan
 from ledger.errors import DataError, NonFiniteUpdate
@@ -100,6 +101,9 @@ def train(
     if plan.logit_adjustment:
         check_adjustable(learner, taught)
         odds = own_odds(labels, learner.prior, plan.logit_adjustment) if taught.adjusted else None
+    rows = part_of_pass(len(images), plan.parts, plan.turn)
+    if len(rows) < len(images):
+        images, labels = images[rows], labels[rows]
     where = device or choose()
     was_training = module.training
     seeded = deterministic(seed=seed_of(seed, DROPOUT), threads=plan.threads, device=where)

@@ -16,7 +16,10 @@ from ledger.errors import ConfigError
 OPTIMISERS = ("adamw", "adam", "sgd")
 _MAX_EPOCHS = 1000
 _MAX_BATCH = 65_536
+_MAX_PARTS = 1000
+_MAX_TURN = 1 << 32
 _FREE_RATE = 1e-4
+_OF_ROUND = ("span", "turn")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,10 +27,14 @@ class TrainPlan:
     """How to train in one round.
 
     The learning rate follows a half cosine over the whole run, after a linear warm-up; ``span``
-    is the part of the run that this round covers (see ``for_round``).
+    is the part of the run that this round covers, and ``turn`` how many rounds were before it (see
+    ``for_round``).
 
     Args:
         epochs: passes over the hospital's images, 1 to 1000.
+        parts: rounds that a pass is divided over, each over a part of the images of its own
+            (``pass_parts``), 1 to 1000; with ``epochs`` above 1 each part is passed so often.
+            Without privacy only: private steps draw their patients anew anyway.
         batch_size: images a step; the last batch of an epoch may be smaller.
         learning_rate: at the peak, (0, 10].
         final_share: share of the peak that is left at the end of the run, [0, 1]; 1 is constant.
@@ -48,12 +55,14 @@ class TrainPlan:
         augmentation: how training images may move.
         threads: torch threads, part of what a result depends on.
         span: (from, to) within the run, 0 <= from < to <= 1.
+        turn: rounds of the run before this one, at least 0.
 
     Raises:
         ConfigError: a value is outside its range.
     """
 
     epochs: int = 1
+    parts: int = 1
     batch_size: int = 32
     learning_rate: float = 2e-3
     final_share: float = 0.1
@@ -68,9 +77,12 @@ class TrainPlan:
     augmentation: Augmentation = field(default_factory=Augmentation)
     threads: int = 1
     span: tuple[float, float] = (0.0, 1.0)
+    turn: int = 0
 
     def __post_init__(self) -> None:
         _check(self, "epochs", 1, _MAX_EPOCHS, whole=True)
+        _check(self, "parts", 1, _MAX_PARTS, whole=True)
+        _check(self, "turn", 0, _MAX_TURN, whole=True)
         _check(self, "batch_size", 1, _MAX_BATCH, whole=True)
         _check(self, "threads", 1, 256, whole=True)
         _check(self, "learning_rate", 1e-9, 10)
@@ -97,7 +109,7 @@ class TrainPlan:
         """
         if not 1 <= number <= rounds:
             raise ConfigError(f"train: there is no round {number} of {rounds}")
-        return replace(self, span=((number - 1) / rounds, number / rounds))
+        return replace(self, span=((number - 1) / rounds, number / rounds), turn=number - 1)
 
     def rate(self, share: float) -> float:
         """Return the learning rate at ``share`` in [0, 1] of this plan's span."""
@@ -115,13 +127,14 @@ class TrainPlan:
         return peak * self.rate(share) / self.learning_rate
 
     def describe(self) -> dict[str, object]:
-        """Return the plan as JSON values, ``span`` left out (the round's number gives it)."""
+        """Return the plan as JSON values without what the round's number gives."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         values["augmentation"] = {
             item.name: getattr(self.augmentation, item.name) for item in fields(Augmentation)
         }
         values["betas"] = list(self.betas)
-        del values["span"]
+        for name in _OF_ROUND:
+            del values[name]
         return values
 
     @classmethod
@@ -132,7 +145,7 @@ class TrainPlan:
             ConfigError: an unknown key, or a value outside its range.
         """
         moves = values.get("augmentation", {})
-        known = {item.name for item in fields(cls)} - {"span"}
+        known = {item.name for item in fields(cls)} - {*_OF_ROUND}
         inner = {item.name for item in fields(Augmentation)}
         if not isinstance(moves, Mapping):
             raise ConfigError("train: augmentation is a table")

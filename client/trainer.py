@@ -190,11 +190,15 @@ def only_plain(learner: Learner, plan: TrainPlan) -> None:
     """Refuse what private training does not do.
 
     Raises:
-        PolicyViolation: tensors that stay at the hospital, a proximal term, or logits adjusted by
-            counts over private labels.
+        PolicyViolation: tensors that stay at the hospital, a proximal term, parts of a pass, or
+            logits adjusted by counts over private labels.
     """
     if learner.local or plan.proximal:
         raise PolicyViolation("local tensors and a proximal term are for rounds without privacy")
+    if plan.parts > 1:
+        raise PolicyViolation(
+            "parts divides passes over images: for rounds without privacy, whose steps have none"
+        )
     if plan.logit_adjustment:
         raise PolicyViolation(
             "logit_adjustment counts a hospital's private labels: for rounds without privacy"

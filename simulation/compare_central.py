@@ -3,7 +3,8 @@
 The curve is written after every epoch that is scored, the training put down every minute, and each
 finished phase kept, so that a stopped cell goes on. Epochs stand where a federation has rounds: a
 learner of several phases divides them as it would divide rounds, and ``[[phases]]`` of the settings
-mean that many passes each (times the phase's own ``epochs``).
+mean that many passes each (times the phase's own ``epochs``), whole ones: there is nothing to
+average, so ``parts`` divides none.
 """
 
 from __future__ import annotations
@@ -64,13 +65,13 @@ def spans_of(settings: Settings, learner: Learner) -> Iterator[Span]:
     tables = schedule_of(whole, learner)
     if not tables:
         phase = learner.phase(learner.phases[-1])
-        yield Span(phase=phase, plan=train_plan(settings), before=0)
+        yield Span(phase=phase, plan=replace(train_plan(settings), parts=1), before=0)
         return
     before = 0
     for table in tables:
         own = settings_in(replace(settings, epochs=Settings.epochs), learner, table)
         epochs = table["rounds"] * own.epochs
-        plan = train_plan(replace(own, epochs=epochs))
+        plan = replace(train_plan(replace(own, epochs=epochs)), parts=1)
         yield Span(phase=learner.phase(table["name"]), plan=plan, before=before)
         before += epochs
 

@@ -59,12 +59,18 @@ def privacy_of(settings: Settings, train: TrainPlan, span: int = 0) -> RunPrivac
 
     Raises:
         ConfigError: the target cannot be reached, the optimiser has no private form, copies of an
-            image are to be averaged that do not differ, or logits adjusted by private counts.
+            image are to be averaged that do not differ, logits adjusted by private counts, or
+            passes divided where there are none.
     """
     if not settings.epsilon:
         return None
     if train.optimiser not in {"adamw", "adam", "sgd"}:
         raise ConfigError("private training uses adamw, adam or sgd")
+    if train.parts > 1:
+        raise ConfigError(
+            "parts divides passes over images, so it is for runs without privacy (epsilon off):"
+            " a private round has as many steps as the setting steps says"
+        )
     if train.logit_adjustment:
         raise ConfigError(
             "logit_adjustment counts each hospital's private labels, so it is for runs without"
