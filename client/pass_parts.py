@@ -2,8 +2,10 @@
 
 The longer hospitals that differ train alone, the further their models come apart, and their average
 is then a model that none of them has tried (client drift: Karimireddy et al., ICML 2020). Averaging
-several times in a pass costs rounds and not a gradient more. Every image is used once in a pass:
-its parts are cut from one order of all images, another one in each pass.
+several times in a pass costs rounds and not a gradient more. Every image is in one part of a pass:
+they are cut from one order of all images, another one in each pass. A round that is aborted, or
+that a hospital misses, leaves its part out of that pass, and rounds that are no multiple of the
+parts end within one.
 """
 
 from __future__ import annotations

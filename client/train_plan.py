@@ -55,7 +55,7 @@ class TrainPlan:
         augmentation: how training images may move.
         threads: torch threads, part of what a result depends on.
         span: (from, to) within the run, 0 <= from < to <= 1.
-        turn: rounds of the run before this one, at least 0.
+        turn: rounds before this one, of the phase where there are phases, at least 0.
 
     Raises:
         ConfigError: a value is outside its range.

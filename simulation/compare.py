@@ -155,6 +155,8 @@ def read_cells(path: Path, data: str | None = None) -> tuple[Cell, ...]:
 
 def _cell(tables: Mapping[str, Any], chosen: dict[str, Any], data: str | None) -> Cell:
     mode, variant = chosen.get("mode", CENTRAL), chosen.get("variant", PLAIN)
+    if not isinstance(mode, str) or not isinstance(variant, str):
+        raise ConfigError("modes and variants of the [grid] are names")
     modes, known = section(tables, "modes"), section(tables, "variants")
     if mode not in MODES or set(modes) - {*MODES}:
         raise ConfigError(f"a mode is {', '.join(MODES)}, not {mode!r}")

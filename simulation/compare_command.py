@@ -12,7 +12,7 @@ from rich.table import Table
 
 from ledger.canonical import canonical_json
 from ledger.console import JsonFlag, emit_json, out
-from ledger.errors import ConfigError
+from ledger.errors import ConfigError, OutputError
 from ledger.files import atomic_write
 from simulation.compare import Cell, read_cells
 
@@ -55,7 +55,11 @@ def compare(
             raise ConfigError(f"no cell of the grid has {only!r} in its name")
     records = folder / RECORDS
     if not report:
-        records.mkdir(parents=True, exist_ok=True)
+        _check(cells)
+        try:
+            records.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"the folder {folder} cannot be made: {error.strerror}") from None
         _make(cells, folder, quiet=as_json)
     found = read_records(records)
     rows = rows_of(found, target)
@@ -78,6 +82,17 @@ def compare(
         table.add_row(*texts[:3], texts[7], texts[8], texts[10], texts[11])
     out.print(table)
     out.print(f"All figures: {folder / 'table.md'}, table.csv, table.json, modes.md, curves.svg")
+
+
+def _check(cells: tuple[Cell, ...]) -> None:
+    """Refuse a wrong option of the last cell before the first one is trained."""
+    from simulation.planning import check_plans, learner_of
+
+    for cell in cells:
+        try:
+            check_plans(cell.settings, learner_of(cell.settings))
+        except ConfigError as error:
+            raise ConfigError(f"cell {cell.name}: {error}") from None
 
 
 def _make(cells: tuple[Cell, ...], folder: Path, *, quiet: bool) -> None:

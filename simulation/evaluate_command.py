@@ -35,7 +35,7 @@ def evaluate(
     ],
     data: Annotated[
         Path | None,
-        typer.Option(help="Folder in the NIH release's layout; default: the run's own test set."),
+        typer.Option(help="Folder of radiographs, of any kind; default: the run's own test set."),
     ] = None,
     subset: Annotated[
         str, typer.Option(help="Which list of the folder: test, train or all.")

@@ -38,7 +38,7 @@ def generate(
     finding: Annotated[
         str | None, typer.Option(help="Ask every image for this finding, whatever else is drawn.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of noise and findings.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Of noise and findings.", min=0, max=2**63 - 1)] = 0,
     number: Annotated[
         int | None,
         typer.Option("--round", help="Of a run: the model after this round; 0 is the initial one."),

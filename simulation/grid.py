@@ -42,13 +42,18 @@ def overrides(tables: Mapping[str, Any], chosen: Mapping[str, Any]) -> Iterator[
     """Yield, in the file's order, what the overrides set for one combination.
 
     Raises:
-        ConfigError: an override is not two tables, ``when`` and ``set``.
+        ConfigError: an override is not two tables, ``when`` and ``set``, or waits for a setting
+            that the grid does not list.
     """
+    grid = section(tables, "grid")
     rules = tables.get("override", [])
     for rule in rules if isinstance(rules, list) else [rules]:
         if not isinstance(rule, dict) or set(rule) != {"when", "set"}:
             raise ConfigError("a grid file's [[override]] holds when and set")
         when, made = section(rule, "when"), section(rule, "set")
+        unknown = sorted(set(when) - set(grid))
+        if unknown:
+            raise ConfigError(f"an [[override]] waits for {unknown[0]!r}, which no [grid] list has")
         if all(chosen.get(key) == value for key, value in when.items()):
             yield made
 

@@ -31,7 +31,7 @@ from server.plan import RoundPlan
 from server.screen import ScreenPolicy, noise_floor
 from simulation.phase_settings import settings_of
 from simulation.priors import public_prior
-from simulation.privacy import privacy_of, share_of
+from simulation.privacy import check_private, privacy_of, share_of
 from simulation.settings import Settings
 from simulation.shards import data_terms_of
 
@@ -54,6 +54,9 @@ def learner_of(settings: Settings, findings: Sequence[str] | None = None) -> Lea
     """
     findings = findings or settings.known_findings or FINDINGS
     objective = _objective(settings)
+    for option, setting in (("input_size", "size"), ("labels", "findings")):
+        if option in settings.learner_options:
+            raise ConfigError(f"learner_options has no {option}: the setting {setting} says it")
     options = {"labels": len(findings), **objective, **settings.learner_options}
     # Where each hospital's own head starts, or how often a generator is asked for the one finding.
     asked = options.get("balance") or options.get("local") == HEAD or len(findings) == 1
@@ -177,6 +180,20 @@ def schedule_of(settings: Settings, learner: Learner) -> list[dict[str, Any]]:
         learner.phase(table["name"])
     learner.check_phases([table["name"] for table in tables])
     return tables
+
+
+def check_plans(settings: Settings, learner: Learner) -> None:
+    """Refuse what no phase of a run could be trained by, before anything is made.
+
+    Raises:
+        ConfigError: a phase that the learner has not, or an option of its training plan that is
+            unknown, out of range, or not for such a learner or a private run.
+    """
+    for table in schedule_of(settings, learner) or [{"name": learner.phases[-1]}]:
+        train = train_plan(settings_in(settings, learner, table))
+        check_private(settings, train)
+        if train.logit_adjustment:
+            check_adjustable(learner, learner.phase(table["name"]))
 
 
 def settings_in(settings: Settings, learner: Learner, table: Mapping[str, Any]) -> Settings:

@@ -31,7 +31,7 @@ from ledger.keys import SCRYPT_N_SIMULATION, create_account, save_seal_key
 from ledger.manifest import Manifest, encode_model
 from ledger.seal import new_key
 from simulation.cohorts import Cohorts, films_of, gather, preprocessing_of
-from simulation.planning import learner_of, train_plan
+from simulation.planning import check_plans, learner_of, train_plan
 from simulation.priors import public_prior
 from simulation.privacy import announced, check_cohorts, check_learner, privacy_of
 from simulation.progress import Steps
@@ -52,7 +52,9 @@ def build_folder(settings: Settings, out: Path, steps: Steps) -> Draft:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"the run folder {out} is not empty; choose another name or remove it")
     check_public(settings)
-    check_learner(settings, learner_of(settings))  # these refuse wrong options before any work
+    learner = learner_of(settings)  # these refuse wrong options before any work
+    check_plans(settings, learner)
+    check_learner(settings, learner)
     preprocessing_of(settings)
     privacy = privacy_of(settings, train_plan(settings))
     try:

@@ -58,29 +58,11 @@ def privacy_of(settings: Settings, train: TrainPlan, span: int = 0) -> RunPrivac
         span: rounds over which the learning rate follows its schedule; 0: all of the run's.
 
     Raises:
-        ConfigError: the target cannot be reached, the optimiser has no private form, copies of an
-            image are to be averaged that do not differ, logits adjusted by private counts, or
-            passes divided where there are none.
+        ConfigError: the target cannot be reached, or see ``check_private``.
     """
     if not settings.epsilon:
         return None
-    if train.optimiser not in {"adamw", "adam", "sgd"}:
-        raise ConfigError("private training uses adamw, adam or sgd")
-    if train.parts > 1:
-        raise ConfigError(
-            "parts divides passes over images, so it is for runs without privacy (epsilon off):"
-            " a private round has as many steps as the setting steps says"
-        )
-    if train.logit_adjustment:
-        raise ConfigError(
-            "logit_adjustment counts each hospital's private labels, so it is for runs without"
-            " privacy (epsilon off)"
-        )
-    if settings.multiplicity > 1 and not train.augmentation.moves:
-        raise ConfigError(
-            "a multiplicity above 1 averages augmented copies of an image: say how they move in"
-            " train_options, e.g. augmentation = { shift = 0.05 }"
-        )
+    check_private(settings, train)
     plan = plan_noise(
         epsilon=settings.epsilon,
         delta=settings.delta,
@@ -112,6 +94,35 @@ def privacy_of(settings: Settings, train: TrainPlan, span: int = 0) -> RunPrivac
         cap=math.ceil(settings.epsilon * 10**6),
         insecure=settings.insecure_noise,
     )
+
+
+def check_private(settings: Settings, train: TrainPlan) -> None:
+    """Refuse a training plan that a private run cannot follow; of others all can be.
+
+    Raises:
+        ConfigError: the optimiser has no private form, copies of an image are to be averaged that
+            do not differ, logits are adjusted by private counts, or passes divided where there are
+            none.
+    """
+    if not settings.epsilon:
+        return
+    if train.optimiser not in {"adamw", "adam", "sgd"}:
+        raise ConfigError("private training uses adamw, adam or sgd")
+    if train.parts > 1:
+        raise ConfigError(
+            "parts divides passes over images, so it is for runs without privacy (epsilon off):"
+            " a private round has as many steps as the setting steps says"
+        )
+    if train.logit_adjustment:
+        raise ConfigError(
+            "logit_adjustment counts each hospital's private labels, so it is for runs without"
+            " privacy (epsilon off)"
+        )
+    if settings.multiplicity > 1 and not train.augmentation.moves:
+        raise ConfigError(
+            "a multiplicity above 1 averages augmented copies of an image: say how they move in"
+            " train_options, e.g. augmentation = { shift = 0.05 }"
+        )
 
 
 def check_learner(settings: Settings, learner: Learner) -> None:

@@ -4,7 +4,9 @@ Where findings are rare at one hospital and frequent at another, each teaches th
 its own, and the average is of models that pull apart: most of the difference is how often, not
 what. Here each finding's logit z is trained as ``z + weight * (logit(own share) - logit(prior))``,
 so that z itself are the odds under the prior, the same wherever an image comes from (Menon et al.,
-ICLR 2021; in federations: Zhang et al., ICML 2022). Nothing is added when a model is used.
+ICLR 2021; in federations: Zhang et al., ICML 2022). Nothing is added when a model is used. That
+holds for cross-entropy, whose best logits are the odds: under a focal or an asymmetric loss they
+are flatter, and taking the whole odds out would turn the difference round.
 
 The shares are counts over a hospital's private labels. They stay in its process, but what it sends
 depends on them outside of any patient's clipped term, so private rounds refuse this.
@@ -20,10 +22,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from client.learners.interface import Learner
-from client.learners.losses import MULTICLASS
 from client.learners.phase import Phase
 from ledger.errors import ConfigError
 
+_LOSS: Final = "bce"
 _PSEUDO: Final = 2.0
 """Images, of the prior's shares, that each hospital's count begins with: a finding that it has
 never seen then has low odds instead of none."""
@@ -48,17 +50,18 @@ def check_adjustable(learner: Learner, phase: Phase) -> None:
     """Refuse to adjust the logits of what does not know of it.
 
     Raises:
-        ConfigError: the learner has no prior or classes beside present and absent, or the phase
-            tells findings by a loss of its own that takes no odds.
+        ConfigError: the learner has no prior or another loss than cross-entropy, or the phase tells
+            findings by a loss of its own that takes no odds.
     """
     if not learner.prior:
         raise ConfigError(
             f"learner {learner.name}: logit_adjustment needs the prior of its"
             f" {learner.labels} labels"
         )
-    if learner.objective == MULTICLASS:
+    if learner.objective != _LOSS:
         raise ConfigError(
-            f"learner {learner.name}: logit_adjustment is for losses of two classes a finding"
+            f"learner {learner.name}: logit_adjustment is for the objective {_LOSS}, whose logits"
+            f" are odds, not for {learner.objective}"
         )
     if phase.scored and not phase.adjusted:
         raise ConfigError(f"learner {learner.name}: its phase {phase.name} adjusts no logits")

@@ -69,7 +69,7 @@ def balance_weights(prior: Sequence[float], balance: float) -> Tensor:
     ``balance * logit(prior)`` added to a logit gives back the odds of this one (prior correction:
     Saerens et al. 2002). Adding a constant to the logit during training instead (logit adjustment,
     Menon et al., ICLR 2021) is, for one sigmoid a label, what starting the output bias at the
-    prior does, and has no switch of its own.
+    prior does; only where hospitals add constants of their own is it more (``label_odds``).
     """
     shares = torch.tensor(prior, dtype=torch.float64)
     classes = torch.stack([1 - shares, shares])

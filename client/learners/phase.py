@@ -51,7 +51,7 @@ class Phase(ABC):
     scored: ClassVar[bool] = False
     free_every: int = 1
     train_defaults: Mapping[str, object] = MappingProxyType({})
-    adjusted: ClassVar[bool] = False
+    adjusted: bool = False
     mixed: ClassVar[bool] = False
 
     @abstractmethod

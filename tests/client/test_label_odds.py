@@ -141,6 +141,7 @@ def test_the_critic_s_findings_are_adjusted_and_its_realness_is_not() -> None:
     plain = phase.loss(module, images, labels, draws)
     moved = phase.loss(module, images, labels, {**draws, ODDS: odds})
     assert not torch.allclose(plain, moved)
+    assert not small(label_output="softmax").phase("adversarial").adjusted
     silent = small(penalty=0.0, finding_weight=0.0).phase("adversarial")
     torch.testing.assert_close(
         silent.loss(module, images, labels, draws),
@@ -181,7 +182,9 @@ class Deaf(Phase):
     ("options", "deaf", "why"),
     [
         ({}, False, "prior"),
-        ({"prior": PRIOR, "objective": "multiclass"}, False, "two classes"),
+        ({"prior": PRIOR, "objective": "multiclass"}, False, "objective bce"),
+        ({"prior": PRIOR, "objective": "focal"}, False, "objective bce"),
+        ({"prior": PRIOR, "objective": "asymmetric"}, False, "objective bce"),
         ({"prior": PRIOR}, True, "adjusts no logits"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A federated cell of a bench: a real audited run, with a server's rule and a proximal term."""
+"""A federated cell of a bench: a real audited run that asks all that plain rounds may."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ attest_window = 300
 cpus = 1
 [variants.adaptive]
 server = { name = "fedadam", rate = 0.01 }
-train_options = { proximal = 0.1 }
+train_options = { proximal = 0.1, parts = 2, logit_adjustment = 1.0 }
 [grid]
 mode = ["federated"]
 learner = ["cnn"]

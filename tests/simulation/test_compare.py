@@ -16,7 +16,7 @@ from client.checkpoint import Cadence
 from client.data.nih import load_nih
 from client.data.records import FINDINGS, Cohort, Record
 from client.learners.ssganvit import options, presets
-from ledger.errors import ConfigError, DataError
+from ledger.errors import ConfigError, DataError, OutputError
 from simulation import compare_cells, compare_central
 from simulation.compare import CENTRAL, PRIVATE, read_cells
 from simulation.compare_central import spans_of, train_centrally
@@ -153,6 +153,8 @@ def test_a_digest_changes_with_what_matters_and_with_nothing_else(tmp_path: Path
         GRID.replace("epsilon = 3", "epsilon = [3]"),
         GRID.replace("[modes.central]", "[modes]\ncentral = 3\n[modes.other]"),
         GRID.replace("when = {", "where = {"),
+        GRID.replace('when = { variant = "focal"', 'when = { varaint = "focal"'),
+        GRID.replace('["plain", "focal"]', '[["plain"]]'),
         "override = 3\n" + GRID.replace("[[override]]", "[variants.more]"),
     ],
 )
@@ -376,6 +378,20 @@ def test_a_target_tells_in_rounds_and_bytes_what_it_took() -> None:
     (missed,) = rows_of([quick, slow], 0.65)
     assert (missed.reached, missed.reached_mebibytes) == (None, None)
     assert markdown([missed], 0.65).splitlines()[-1].endswith("| – | – |")
+
+
+def test_a_wrong_option_of_the_last_cell_is_told_before_the_first_is_made(tmp_path: Path) -> None:
+    grid = ONE.replace('["plain"]', '["plain", "focal"]').replace('"focal" }', '"vocal" }')
+    with pytest.raises(ConfigError, match=r"cell cnn_focal_central_seed0: .*objective is one of"):
+        ask(compare, write(tmp_path, grid), "--data", "nowhere", "--out", tmp_path / "bench")
+    assert not (tmp_path / "bench").exists()
+
+
+def test_a_bench_s_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "bench").write_text("mine")
+    with pytest.raises(OutputError, match="cannot be made"):
+        ask(compare, write(tmp_path, ONE), "--data", "nowhere", "--out", tmp_path / "bench")
+    assert (tmp_path / "bench").read_text() == "mine"
 
 
 def test_nothing_finished_is_one_sentence(tmp_path: Path) -> None:

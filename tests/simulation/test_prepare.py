@@ -53,6 +53,11 @@ def test_the_same_seed_gives_the_same_initial_model(tmp_path: Path) -> None:
     assert len(digests) == 2
 
 
+def phase(name: str = "supervised", **options: object) -> dict[str, Any]:
+    """Return the table of a run's one phase."""
+    return {"name": name, "rounds": SMALL.rounds, "train_options": options}
+
+
 @pytest.mark.parametrize(
     ("settings", "error", "named"),
     [
@@ -60,6 +65,23 @@ def test_the_same_seed_gives_the_same_initial_model(tmp_path: Path) -> None:
         (replace(SMALL, learner="resnet9000"), ConfigError, "resnet9000"),
         (replace(SMALL, learner_options={"widht": 8}), ConfigError, "widht"),
         (replace(SMALL, train_options={"lr": 1.0}), ConfigError, "lr"),
+        (replace(SMALL, learner_options={"input_size": 32}), ConfigError, "the setting size"),
+        (replace(SMALL, learner_options={"labels": 3}), ConfigError, "the setting findings"),
+        (replace(SMALL, phases=[phase(lr=1.0)]), ConfigError, "lr"),
+        (replace(SMALL, phases=[phase(name="odd")]), ConfigError, "odd"),
+        (replace(SMALL, epsilon=8.0, phases=[phase(parts=2)]), ConfigError, "divides passes"),
+        (
+            replace(SMALL, epsilon=8.0, phases=[phase(logit_adjustment=1.0)]),
+            ConfigError,
+            "private labels",
+        ),
+        (
+            replace(
+                SMALL, learner_options={"objective": "focal"}, phases=[phase(logit_adjustment=1.0)]
+            ),
+            ConfigError,
+            "objective bce",
+        ),
         (replace(SMALL, data="no/such/folder"), DataError, "no/such/folder"),
         (replace(SMALL, epsilon=1e-6), ConfigError, "epsilon"),
         (replace(SMALL, epsilon=8.0, multiplicity=4), ConfigError, "say how they move"),

@@ -38,11 +38,11 @@ class Adversarial(Phase):
     """
 
     name = ADVERSARIAL
-    adjusted = True
 
     def __init__(self, learner: SSGANViTLearner) -> None:
         self._learner = learner
         self.free_every = learner.critic_steps
+        self.adjusted = learner.label_output != SOFTMAX  # whose findings are not told by odds
         self.train_defaults = train_defaults(learner.preset, self.name)
 
     def trained(self, module: nn.Module) -> tuple[str, ...]:

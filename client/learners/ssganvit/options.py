@@ -152,7 +152,7 @@ class Options(Learner):
     self_supervised_share: float = UNSET
 
     def __post_init__(self) -> None:
-        if self.preset not in PRESETS:
+        if not isinstance(self.preset, str) or self.preset not in PRESETS:
             raise ConfigError(f"learner {self.name}: preset is one of {', '.join(PRESETS)}")
         for option, value in PRESETS[self.preset].items():
             if getattr(self, option) is UNSET:

@@ -158,7 +158,6 @@ _PAPER_GAN: dict[str, object] = {
 _OUR_GAN = {**_PAPER_GAN, "betas": (0.0, 0.9), "learning_rate": 5e-4}
 _SCRATCH: dict[str, object] = {"optimiser": "adamw", "learning_rate": 2e-3, "batch_size": 32}
 # Plain SGD, its rate in units of the clipping norm, as what learnt at epsilon 8 (docs/results.md).
-# The centre's rate is higher: its few steps should come near the mean (docs/adr/0014-ssganvit.md).
 _PRIVATE: dict[str, object] = {
     "optimiser": "sgd", "learning_rate": 0.3, "batch_size": 64, "weight_decay": 0.0,
     "final_share": 0.2, "warmup": 0.0,
@@ -173,7 +172,7 @@ _TRAIN: Mapping[str, Mapping[str, Mapping[str, object]]] = {
     },
     "cxr96_private": {
         "adversarial": {**_OUR_GAN, "batch_size": 64},
-        "self_supervised": {**_PRIVATE, "learning_rate": 0.5},
+        "self_supervised": {**_PRIVATE, "learning_rate": 0.15},
         "supervised": _PRIVATE,
     },
     "demo": {
