@@ -25,7 +25,7 @@ from client.dp_modules import check_module, check_parts, is_plain, quiet_hooks
 from client.learners.phase import Draws, Phase
 
 AT_ONCE: Final = 16
-"""Images mapped together on a processor: fewer cost more, more gain little (docs/learners.md)."""
+"""Images mapped together on a processor: fewer cost more, more gain little."""
 
 
 class Gradients(ABC):
