@@ -11,7 +11,7 @@ import pytest
 from client.data.records import FINDINGS
 from ledger.errors import ConfigError
 from simulation.compare import read_cells
-from simulation.planning import learner_of, settings_in, train_plan
+from simulation.planning import check_plans, learner_of, settings_in, train_plan
 from simulation.prepare import initial_module
 from simulation.settings import Settings, read_config, settings_from
 
@@ -61,6 +61,24 @@ def test_cells_of_what_helps_silos_differ_from_plain_ones_by_that_alone(learner:
     )
     asked = [divided.train_options, *(each.get("train_options", {}) for each in divided.phases)]
     assert sum(options.get("parts", 0) for options in asked) == 4
+
+
+RUNS = sorted(p.name for p in FOLDER.glob("*.toml") if not p.name.startswith(("compare", "util")))
+GRIDS = sorted(p.name for p in FOLDER.glob("compare*.toml"))
+
+
+@pytest.mark.parametrize("file", RUNS)
+def test_every_shipped_run_can_be_trained(file: str) -> None:
+    settings = settings_from(read_config(FOLDER / file))
+    check_plans(settings, learner_of(settings))
+
+
+@pytest.mark.parametrize("file", GRIDS)
+def test_every_cell_of_a_shipped_grid_can_be_trained(file: str) -> None:
+    cells = read_cells(FOLDER / file, "phantoms")
+    assert len({cell.name for cell in cells}) == len(cells)
+    for cell in cells:
+        check_plans(cell.settings, learner_of(cell.settings))
 
 
 def test_the_paper_s_run_takes_the_paper_s_steps() -> None:
