@@ -24,7 +24,7 @@ from client.learners.determinism import deterministic
 from client.learners.device import ahead, choose, pinned, placed
 from client.learners.inputs import standardise
 from client.learners.interface import Learner
-from client.learners.label_odds import check_adjustable, own_odds
+from client.learners.label_odds import odds_for
 from client.learners.phase import Phase
 from client.pass_parts import part_of_pass
 from client.plain_step import PlainSteps
@@ -97,10 +97,7 @@ def train(
     """
     _check_arrays(learner, images, labels)
     taught = phase or learner.phase(learner.phases[-1])
-    odds = None
-    if plan.logit_adjustment:
-        check_adjustable(learner, taught)
-        odds = own_odds(labels, learner.prior, plan.logit_adjustment) if taught.adjusted else None
+    odds = odds_for(learner, taught, labels, plan.logit_adjustment)  # of all images, not a part
     rows = part_of_pass(len(images), plan.parts, plan.turn)
     if len(rows) < len(images):
         images, labels = images[rows], labels[rows]

@@ -23,10 +23,10 @@ they agree on little there is little to mirror, and an honest hospital whose pat
 its own way. Measured on real radiographs, three honest hospitals each: split at random, the median
 cosine fell from 0.2 to 0.01 in eight rounds, and one had -0.03; unlike ones had (c, m_i) of (0.14,
 -0.18), (0.32, -0.25), (0.40, -0.06) and (0.54, -0.25) late in their runs. Rules without this
-condition, or without the mirror, refused each of these. One pair is refused all the same: (0.56,
--0.48), of the hospital with most findings and half of the weight, whose update told of them what
-the two others untaught (docs/adr/0016: label odds). A federation of hospitals so unlike turns
-``directions`` off, on record.
+condition, or without the mirror, refused each of these. Two pairs are refused all the same: (0.56,
+-0.48) and (0.69, -0.65), of a hospital with most of the findings and of the weight, whose updates
+taught odds of them that the two others untaught (docs/adr/0016). A federation of hospitals so
+unlike turns ``directions`` off, on record.
 
 Why the upper median: with f colluders among n and ``2 f < n``, an honest hospital's m_i is never
 below the smallest cosine between two honest ones, whatever the colluders send, while a flipped

@@ -46,6 +46,20 @@ def own_odds(labels: NDArray[np.int8], prior: tuple[float, ...], weight: float) 
     return torch.from_numpy((weight * shift).astype(np.float32))
 
 
+def odds_for(
+    learner: Learner, phase: Phase, labels: NDArray[np.int8], weight: float
+) -> Tensor | None:
+    """Return what a phase adds to the logits of these labels' images; None where it adds nothing.
+
+    Raises:
+        ConfigError: see ``check_adjustable``.
+    """
+    if not weight:
+        return None
+    check_adjustable(learner, phase)
+    return own_odds(labels, learner.prior, weight) if phase.adjusted else None
+
+
 def check_adjustable(learner: Learner, phase: Phase) -> None:
     """Refuse to adjust the logits of what does not know of it.
 

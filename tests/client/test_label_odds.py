@@ -17,6 +17,8 @@ from client.learners.inputs import standardise
 from client.learners.interface import Learner
 from client.learners.label_odds import check_adjustable, own_odds
 from client.learners.phase import ODDS, SUPERVISED, Draws, Phase
+from client.learners.ssganvit.learner import SSGANViTLearner
+from client.learners.ssganvit.network import SSGANViT
 from client.plain_step import PlainSteps
 from client.self_train import local_plan
 from client.train import TrainPlan, train
@@ -113,17 +115,16 @@ def test_generated_findings_carry_no_hospital_s_odds(augmentation: str) -> None:
         torch.testing.assert_close(plain, moved)
         return
     torch.testing.assert_close(
-        moved - plain, own_part(phase, module, images, labels, odds), rtol=1e-4, atol=1e-5
+        moved - plain, own_part(learner, module, images, labels, odds), rtol=1e-4, atol=1e-5
     )
 
 
 def own_part(
-    phase: Phase, module: nn.Module, images: Tensor, labels: Tensor, odds: Tensor
+    learner: SSGANViTLearner, module: nn.Module, images: Tensor, labels: Tensor, odds: Tensor
 ) -> Tensor:
     """Return what odds change in the loss of the images' own findings, opinions among it."""
-    learner: Any = phase.__dict__["_learner"]
-    told: Any = module
-    said = told.tell(images)
+    assert isinstance(module, SSGANViT)
+    said = module.tell(images)
     changes = [
         learner.loss(each + odds, labels) - learner.loss(each, labels)
         for each in (said.logits, *said.opinions)

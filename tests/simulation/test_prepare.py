@@ -67,6 +67,11 @@ def phase(name: str = "supervised", **options: object) -> dict[str, Any]:
         (replace(SMALL, train_options={"lr": 1.0}), ConfigError, "lr"),
         (replace(SMALL, learner_options={"input_size": 32}), ConfigError, "the setting size"),
         (replace(SMALL, learner_options={"labels": 3}), ConfigError, "the setting findings"),
+        (
+            replace(SMALL, learner="ssganvit", learner_options={"preset": [1]}),
+            ConfigError,
+            "preset is one of",
+        ),
         (replace(SMALL, phases=[phase(lr=1.0)]), ConfigError, "lr"),
         (replace(SMALL, phases=[phase(name="odd")]), ConfigError, "odd"),
         (replace(SMALL, epsilon=8.0, phases=[phase(parts=2)]), ConfigError, "divides passes"),
